@@ -1,0 +1,1 @@
+"""The canonical flow, its noise levels and its samplers."""
