@@ -1,0 +1,41 @@
+"""The canonical flow: one form for every model's path.
+
+A path x = alpha·latents + scale·noise becomes a flow path after rescaling (docs/architecture.md, the canonical form):
+
+    z = x / (alpha + scale),   sigma = scale / (alpha + scale),   velocity = noise - latents
+
+so that z = (1 - sigma)·latents + sigma·noise, and sigma = 1 is pure noise. Rectified flow (Liu et al. 2022,
+arXiv:2209.03003; Lipman et al. 2022, arXiv:2210.02747) in the convention of SD3 and Wan.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Shape (B,) values so that they broadcast over a (B, ...) tensor."""
+    if values.shape != like.shape[:1]:
+        raise ValueError(f"expected one value per sample, ({like.shape[0]},), got {tuple(values.shape)}")
+    return values.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """`(1 - sigma)·latents + sigma·noise`; latents and noise (B, ...), sigma (B,) in [0, 1]."""
+    level = per_sample(sigma, latents)
+    return (1 - level) * latents + level * noise
+
+
+def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
+    """What a flow model predicts: `noise - latents`."""
+    return noise - latents
+
+
+def latents_from_velocity(noisy_latents: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """The one-step estimate of the clean latents, `noisy - sigma·velocity`."""
+    return noisy_latents - per_sample(sigma, noisy_latents) * velocity
+
+
+def noise_from_velocity(noisy_latents: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """The one-step estimate of the noise, `noisy + (1 - sigma)·velocity`."""
+    return noisy_latents + (1 - per_sample(sigma, noisy_latents)) * velocity

@@ -1,0 +1,107 @@
+"""Generators: one file per family; loading picks the file from the pipeline's class name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+
+__all__ = [
+    "GENERATORS",
+    "Conditioning",
+    "Generator",
+    "Guidance",
+    "SamplingDefaults",
+    "VideoSize",
+    "load_generator",
+]
+
+GENERATORS = {"WanPipeline": "reelign.generators.wan:Wan"}
+"""Class name of the diffusers pipeline -> the family's class."""
+
+MODELS = {"spriteworld": "reelign.spriteworld"}
+"""Short names of pipelines that ship with a package: its folder `pipeline/`."""
+
+
+def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Generator:
+    """Load a generator from a diffusers folder, a hub id or a shipped pipeline's short name.
+
+    Args:
+        model: `spriteworld` (ships with the package), a folder with a `model_index.json`, or a hub id.
+        device: where the pipeline goes.
+        dtype: precision of denoiser and text encoder; the VAE stays fp32.
+    Raises:
+        ReelignError: no such folder or hub id, or a pipeline class no family here covers.
+    """
+    source = resolve_model(model)
+    name = pipeline_class(source)
+    if name not in GENERATORS:
+        raise ReelignError(
+            f"{model} is a {name}, which reelign does not support.",
+            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}.",
+        )
+    import diffusers
+
+    # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
+    # that diffusers keeps in fp32 on purpose.
+    precision = {"default": dtype, "vae": torch.float32}
+    pipeline = getattr(diffusers, name).from_pretrained(source, torch_dtype=precision)
+    pipeline.set_progress_bar_config(disable=True)
+    module, _, attribute = GENERATORS[name].partition(":")
+    family: type[Generator] = getattr(importlib.import_module(module), attribute)
+    return family(pipeline.to(device), source)
+
+
+def resolve_model(model: str) -> str:
+    """A shipped pipeline's short name becomes its folder; anything else stays as it is."""
+    if model in MODELS and not Path(model).exists():
+        package = importlib.import_module(MODELS[model])
+        return str(Path(package.__path__[0]) / "pipeline")
+    return model
+
+
+def pipeline_class(source: str) -> str:
+    """The `_class_name` of a pipeline's `model_index.json`, from a folder or from the hub."""
+    folder = Path(source)
+    if folder.is_dir():
+        index = folder / "model_index.json"
+        if not index.is_file():
+            raise ReelignError(
+                f"The folder {source} holds no model_index.json, so it is not a diffusers pipeline.",
+                "Give the folder that WanPipeline.save_pretrained (or another pipeline's) wrote, or a hub id.",
+            )
+        return _class_name(json.loads(index.read_text()))
+    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+        near = difflib.get_close_matches(source, MODELS, n=1)
+        raise ReelignError(
+            f"There is no model folder {source}.",
+            f"Did you mean {near[0]!r}?"
+            if near
+            else f"Give a diffusers folder, a hub id, or one of: {', '.join(MODELS)}.",
+        )
+    return _class_name(_index_from_hub(source))
+
+
+def _class_name(index: dict[str, Any]) -> str:
+    return str(index["_class_name"])
+
+
+def _index_from_hub(model_id: str) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        index: dict[str, Any] = json.loads(Path(hf_hub_download(model_id, "model_index.json")).read_text())
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise ReelignError(
+            f"{model_id} is no folder here and could not be read from the Hugging Face Hub ({type(error).__name__}).",
+            "Check the spelling, the network and, for gated models, `hf auth login`.",
+        ) from error
+    return index

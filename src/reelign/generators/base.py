@@ -1,0 +1,189 @@
+"""The interface of a generator: a video model family with loaded weights over its diffusers pipeline."""
+
+from __future__ import annotations
+
+import abc
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from reelign.diffusion.samplers import initial_noise, sample_euler
+from reelign.errors import ReelignError
+
+DEFAULTS_FILE = "reelign.json"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSize:
+    """A clip's size in pixels."""
+
+    num_frames: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.num_frames} frames of {self.height} x {self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingDefaults:
+    """How a model is sampled where its user does not say."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    guidance_scale: float
+    num_inference_steps: int
+
+    @property
+    def size(self) -> VideoSize:
+        return VideoSize(self.num_frames, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser takes beside noisy latents and sigma: named tensors, each (B, ...)."""
+
+    tensors: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return next(iter(self.tensors.values())).shape[0]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def take(self, index: Tensor) -> Conditioning:
+        """The rows at (n,) `index`, repeats allowed."""
+        return Conditioning({name: tensor[index.to(tensor.device)] for name, tensor in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    @staticmethod
+    def cat(parts: list[Conditioning]) -> Conditioning:
+        """Join along the batch."""
+        return Conditioning({name: torch.cat([part[name] for part in parts]) for name in parts[0].tensors})
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: `negative + scale·(positive - negative)`; a scale of 1 or less needs no second pass."""
+
+    scale: float
+    negative: Conditioning | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.scale > 1 and self.negative is not None
+
+
+class Generator(abc.ABC):
+    """One subclass per family; everything a family does its own way is inside its file.
+
+    Args:
+        pipeline: the loaded diffusers pipeline.
+        model: the folder or hub id it came from.
+    """
+
+    pipeline_classes: ClassVar[tuple[str, ...]]
+    """Names of the diffusers pipelines this file covers."""
+    lora_targets: ClassVar[tuple[str, ...]]
+    """Module name endings that take LoRA by default."""
+    family_defaults: ClassVar[SamplingDefaults]
+
+    def __init__(self, pipeline: Any, model: str) -> None:
+        self.pipeline = pipeline
+        self.model = model
+        for denoiser in self.denoisers.values():
+            # Denoisers stay in eval() while they train: dropout would tear the policy from its reference.
+            denoiser.requires_grad_(False).eval()
+        pipeline.vae.requires_grad_(False).eval()
+
+    @property
+    @abc.abstractmethod
+    def denoisers(self) -> dict[str, nn.Module]:
+        """Pipeline component name -> denoiser; one entry for most families."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(next(iter(self.denoisers.values())).parameters()).device
+
+    @cached_property
+    def defaults(self) -> SamplingDefaults:
+        """The family's sampling defaults, varied by a `reelign.json` beside the weights."""
+        path = Path(self.model) / DEFAULTS_FILE
+        if not path.is_file():
+            return self.family_defaults
+        return replace(self.family_defaults, **json.loads(path.read_text()))
+
+    @abc.abstractmethod
+    def encode_prompts(self, prompts: list[str]) -> Conditioning:
+        """Text conditioning of (len(prompts), ...), under no_grad; the empty string is the unconditional prompt."""
+
+    @abc.abstractmethod
+    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
+        """(C, F, H, W) of the latents of one clip."""
+
+    @abc.abstractmethod
+    def legal(self, size: VideoSize) -> VideoSize:
+        """The nearest size the model takes."""
+
+    @abc.abstractmethod
+    def sigmas(self, steps: int) -> Tensor:
+        """(steps + 1,) the family's own schedule with its shift, decreasing to the clean end."""
+
+    @abc.abstractmethod
+    def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """ONE model call, no guidance: (B, C, F, H, W), (B,) -> canonical velocity (B, C, F, H, W)."""
+
+    @abc.abstractmethod
+    def encode(self, videos: Tensor) -> Tensor:
+        """Videos (B, F, 3, H, W) in [0, 1] -> normalised latents (B, C, F', H', W'), fp32."""
+
+    @abc.abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents -> videos (B, F, 3, H, W) in [0, 1]; differentiable."""
+
+    def check(self, size: VideoSize) -> None:
+        """Refuse a size the model would change in silence, naming the nearest legal one."""
+        nearest = self.legal(size)
+        if nearest != size:
+            raise ReelignError(f"{self.model} cannot make {size}.", f"The nearest size it can make is {nearest}.")
+
+    def guided_velocity(
+        self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning, guidance: Guidance
+    ) -> Tensor:
+        """Classifier-free guidance in the family's own style; by default positive and negative in one batch."""
+        if not guidance.active or guidance.negative is None:
+            return self.velocity(noisy_latents, sigma, conditioning)
+        both = self.velocity(
+            torch.cat([noisy_latents, noisy_latents]),
+            torch.cat([sigma, sigma]),
+            Conditioning.cat([conditioning, guidance.negative]),
+        )
+        positive, negative = both.chunk(2)
+        return negative + guidance.scale * (positive - negative)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        conditioning: Conditioning,
+        seeds: list[int],
+        size: VideoSize,
+        *,
+        steps: int,
+        guidance: Guidance,
+    ) -> Tensor:
+        """Latents (B, C, F, H, W) of one video per seed, by the Euler sampler on the family's own schedule."""
+        noise = initial_noise((len(seeds), *self.latent_shape(size)), seeds, self.device)
+
+        def velocity(noisy_latents: Tensor, sigma: Tensor) -> Tensor:
+            return self.guided_velocity(noisy_latents, sigma, conditioning, guidance)
+
+        return sample_euler(velocity, noise, self.sigmas(steps).to(self.device))

@@ -1,0 +1,106 @@
+"""Wan 2.1 text-to-video (`WanPipeline`): a rectified-flow transformer over a causal 3D VAE, UMT5 text.
+
+Facts that matter here: the VAE takes 4k + 1 frames and drops the rest in silence; text embeddings are zeroed past
+the prompt's length and no mask is passed, so the padded length is part of the conditioning; the model's timestep is
+sigma times the scheduler's training steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+
+MAX_SEQUENCE_LENGTH = 512
+
+
+class Wan(Generator):
+    """Wan 2.1 T2V through its diffusers pipeline."""
+
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("WanPipeline",)
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+    family_defaults: ClassVar[SamplingDefaults] = SamplingDefaults(
+        num_frames=81, height=480, width=832, fps=16.0, guidance_scale=5.0, num_inference_steps=50
+    )
+
+    def __init__(self, pipeline: Any, model: str) -> None:
+        if pipeline.transformer_2 is not None or pipeline.config.expand_timesteps:
+            raise ReelignError(
+                f"{model} is a Wan 2.2 pipeline, whose two experts or per-token timesteps are not supported yet.",
+                "Use a Wan 2.1 text-to-video checkpoint such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers.",
+            )
+        super().__init__(pipeline, model)
+        config = pipeline.vae.config
+        self.latents_mean = torch.tensor(config.latents_mean).view(1, -1, 1, 1, 1)
+        self.latents_std = torch.tensor(config.latents_std).view(1, -1, 1, 1, 1)
+
+    @property
+    def denoisers(self) -> dict[str, nn.Module]:
+        return {"transformer": self.pipeline.transformer}
+
+    @property
+    def max_sequence_length(self) -> int:
+        """The padded prompt length: the tokenizer's own where it states a smaller one than Wan's 512."""
+        return int(min(MAX_SEQUENCE_LENGTH, self.pipeline.tokenizer.model_max_length))
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Conditioning:
+        embeds, _ = self.pipeline.encode_prompt(
+            prompts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return Conditioning({"prompt_embeds": embeds})
+
+    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
+        config = self.pipeline.vae.config
+        return (
+            self.pipeline.transformer.config.in_channels,
+            (size.num_frames - 1) // config.scale_factor_temporal + 1,
+            size.height // config.scale_factor_spatial,
+            size.width // config.scale_factor_spatial,
+        )
+
+    def legal(self, size: VideoSize) -> VideoSize:
+        config = self.pipeline.vae.config
+        _, patch_height, patch_width = self.pipeline.transformer.config.patch_size
+        # The pipeline itself asks for multiples of 16 whatever the VAE's stride.
+        step_height = max(16, config.scale_factor_spatial * patch_height)
+        step_width = max(16, config.scale_factor_spatial * patch_width)
+        stride = config.scale_factor_temporal
+        return VideoSize(
+            num_frames=max(0, round((size.num_frames - 1) / stride)) * stride + 1,
+            height=max(1, round(size.height / step_height)) * step_height,
+            width=max(1, round(size.width / step_width)) * step_width,
+        )
+
+    def sigmas(self, steps: int) -> Tensor:
+        self.pipeline.scheduler.set_timesteps(steps)
+        sigmas: Tensor = self.pipeline.scheduler.sigmas
+        return sigmas.float().cpu()
+
+    def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        transformer = self.pipeline.transformer
+        predicted: Tensor = transformer(
+            hidden_states=noisy_latents.to(transformer.dtype),
+            timestep=sigma * self.pipeline.scheduler.config.num_train_timesteps,
+            encoder_hidden_states=conditioning["prompt_embeds"].to(transformer.dtype),
+            return_dict=False,
+        )[0]
+        return predicted.float()
+
+    def encode(self, videos: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
+        latents = vae.encode(pixels).latent_dist.mode().float()
+        normalised: Tensor = (latents - self.latents_mean.to(latents)) / self.latents_std.to(latents)
+        return normalised
+
+    def decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        raw = latents * self.latents_std.to(latents) + self.latents_mean.to(latents)
+        pixels = vae.decode(raw.to(vae.device, vae.dtype), return_dict=False)[0]
+        videos: Tensor = ((pixels.float() + 1) / 2).clamp(0, 1).transpose(1, 2)
+        return videos

@@ -1,0 +1,82 @@
+"""The primitive under every objective: per-video velocity errors at shared draws."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.flow import add_noise, velocity_target
+from reelign.diffusion.noise_levels import Distribution, sample_sigmas
+from reelign.generators.base import Conditioning
+from reelign.training.policy import Policy, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One (sigma, noise) sample per video."""
+
+    sigma: Tensor
+    """(B,) in (0, 1)."""
+    noise: Tensor
+    """(B, C, F, H, W) standard normal."""
+
+    def repeat(self, times: int) -> Draw:
+        """Each draw `times` times in a row: what a chosen video and its rejected one share."""
+        return Draw(self.sigma.repeat_interleave(times), self.noise.repeat_interleave(times, dim=0))
+
+
+def make_draw(
+    shape: Sequence[int], *, distribution: Distribution, shift: float, generator: torch.Generator, device: torch.device
+) -> Draw:
+    """Draw sigma and noise for latents of `shape` (B, C, F, H, W), on the CPU for the same numbers on any device."""
+    sigma = sample_sigmas(shape[0], distribution, shift=shift, generator=generator)
+    noise = torch.randn(tuple(shape), generator=generator)
+    return Draw(sigma.to(device), noise.to(device))
+
+
+def velocity_errors(
+    policy: Policy,
+    latents: Tensor,
+    conditioning: Conditioning,
+    draw: Draw,
+    *,
+    weights: Sequence[Weights] = ("policy", "reference"),
+    weight: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> dict[Weights, Tensor]:
+    """Mean squared velocity error of each video under each of the named weights, at the same draw.
+
+    Args:
+        policy: whose velocity is asked; only "policy" carries gradients.
+        latents: (B, C, F, H, W) clean latents.
+        conditioning: of the B videos.
+        draw: sigma (B,) and noise, shared by all weights (and by the two sides of a pair, if the caller repeats it).
+        weights: which weights to run.
+        weight: (B,) weight of the family's native loss on the velocity error; None is a flow model's 1.
+        mask: broadcastable to the latents, 1 where the error counts; the mean runs over those elements. None is all.
+    Returns:
+        {name: (B,) fp32 error}.
+    """
+    noisy = add_noise(latents, draw.noise, draw.sigma)
+    target = velocity_target(latents, draw.noise).float()
+    errors: dict[Weights, Tensor] = {}
+    for name in weights:
+        with contextlib.nullcontext() if name == "policy" else torch.no_grad(), policy.using(name):
+            predicted = policy.generator.velocity(noisy, draw.sigma, conditioning)
+        squared = (predicted.float() - target).square()
+        errors[name] = _masked_mean(squared, mask) * (1 if weight is None else weight.float())
+    return errors
+
+
+def _masked_mean(squared: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return squared.flatten(1).mean(dim=1)
+    counted = mask.expand_as(squared).float().flatten(1)
+    total = counted.sum(dim=1)
+    if bool((total == 0).any()):
+        raise ValueError("the mask leaves a video without a single element that counts")
+    return (squared.flatten(1) * counted).sum(dim=1) / total

@@ -1,0 +1,115 @@
+"""Streams of batches: what training eats, with a cursor that a checkpoint can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning
+
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Stream(Protocol[B_co]):
+    """An endless source of batches."""
+
+    def next_batch(self) -> B_co: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able cursor."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Pairs of one training step.
+
+    `latents` is (pairs, 2, C, F, H, W) with column 0 chosen and column 1 rejected, `conditioning` has one row a pair,
+    and `seed` is the seed of this batch's draws.
+    """
+
+    latents: Tensor
+    conditioning: Conditioning
+    seed: int
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Single videos of one training step: `latents` (videos, C, F, H, W)."""
+
+    latents: Tensor
+    conditioning: Conditioning
+    seed: int
+
+
+BatchT = TypeVar("BatchT")
+
+
+class ShuffledStream(Generic[BatchT]):
+    """Endless shuffled epochs over latents held in memory.
+
+    Every epoch is a permutation that depends on (seed, epoch) alone, so the cursor is one number and a resumed run
+    sees the very batches of an undisturbed one.
+
+    Args:
+        make_batch: PairBatch for latents (N, 2, C, F, H, W), VideoBatch for (N, C, F, H, W).
+        latents: all samples.
+        conditioning: one row per distinct prompt.
+        prompt_index: (N,) row of each sample.
+        batch_size: samples per step; more than there are means each step sees some twice.
+        seed: of the order and of the draws.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[[Tensor, Conditioning, int], BatchT],
+        latents: Tensor,
+        conditioning: Conditioning,
+        prompt_index: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        if len(latents) == 0:
+            raise ReelignError(
+                "There is nothing to train on.", "Judge more candidates, or check why pairs were left out."
+            )
+        self.make_batch = make_batch
+        self.latents = latents
+        self.conditioning = conditioning
+        self.prompt_index = prompt_index
+        self.batch_size = batch_size
+        self.seed = seed
+        self.step = 0
+
+    def next_batch(self) -> BatchT:
+        positions = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
+        rows = torch.stack([self._row(position) for position in positions])
+        batch = self.make_batch(
+            self.latents[rows],
+            self.conditioning.take(self.prompt_index[rows]),
+            generator_from(self.seed, "draws", self.step).initial_seed(),
+        )
+        self.step += 1
+        return batch
+
+    def _row(self, position: int) -> Tensor:
+        epoch, place = divmod(position, len(self.latents))
+        return self._order(epoch)[place]
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.latents), generator=generator_from(self.seed, "epoch", epoch))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
