@@ -1,0 +1,30 @@
+"""What is remembered: prompts, videos, judgements, and the preferences that follow from them."""
+
+from reelign.records.judges import JUDGES, Judge, load_judges
+from reelign.records.pair_files import FilePair, read_pairs, write_pairs
+from reelign.records.preferences import Pair, Preferences, preferences
+from reelign.records.schema import SCHEMA_VERSION, Judgement, Prompt, Verdict, Video, content_key
+from reelign.records.votes import Vote, majority
+from reelign.records.workspace import Group, Workspace
+
+__all__ = [
+    "JUDGES",
+    "SCHEMA_VERSION",
+    "FilePair",
+    "Group",
+    "Judge",
+    "Judgement",
+    "Pair",
+    "Preferences",
+    "Prompt",
+    "Verdict",
+    "Video",
+    "Vote",
+    "Workspace",
+    "content_key",
+    "load_judges",
+    "majority",
+    "preferences",
+    "read_pairs",
+    "write_pairs",
+]

@@ -1,0 +1,126 @@
+"""What a judge is, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reelign.errors import ReelignError
+
+if TYPE_CHECKING:
+    import torch
+
+    from reelign.records.schema import Verdict
+
+JUDGES = {"spriteworld-people": "reelign.spriteworld.people:people"}
+"""Judges that come with reelign. Any other is named as `package.module:object`."""
+
+
+class Judge(Protocol):
+    """A person, a critic or a reward model that compares two videos of one prompt."""
+
+    @property
+    def name(self) -> str:
+        """Who judges; unique among the judges of a workspace."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same videos might be judged differently."""
+        ...
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """What is judged, such as ("VQ", "MQ", "TA")."""
+        ...
+
+    def compare(
+        self, videos_a: torch.Tensor, videos_b: torch.Tensor, prompts: Sequence[str], *, generator: torch.Generator
+    ) -> list[dict[str, Verdict]]:
+        """Judge B pairs.
+
+        Args:
+            videos_a, videos_b: (B, F, 3, H, W), float in [0, 1].
+            prompts: B texts.
+            generator: the only source of chance, so that a judge can be asked again.
+        Returns:
+            B dicts from each dimension to 'a', 'b' or 'tie'.
+        """
+        ...
+
+
+def load_judges(spec: str) -> list[Judge]:
+    """Find judges by name or as `package.module:object`.
+
+    The object is a judge, a list or tuple of judges, or a class or function that gives either without arguments.
+
+    Raises:
+        ReelignError: an unknown name, a missing module or object, or something that is no judge.
+    """
+    target = JUDGES.get(spec, spec)
+    module_name, colon, attribute = target.partition(":")
+    if not (colon and module_name and attribute):
+        near = get_close_matches(spec, JUDGES, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ReelignError(
+            f"no judge is called {spec!r}",
+            f"{hint}Known are: {', '.join(JUDGES)}; any other is named as package.module:object.",
+        )
+    judges = _judges_of(_find(module_name, attribute), target)
+    if not judges:
+        raise ReelignError(f"{target} gives an empty list of judges", "Give at least one.")
+    return judges
+
+
+def _find(module_name: str, attribute: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ReelignError(
+            f"the judge's module {module_name!r} cannot be imported: {error}",
+            "Check the spelling; a module in the current folder needs PYTHONPATH=. before the command.",
+        ) from error
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            near = get_close_matches(name, dir(found), n=1)
+            raise ReelignError(
+                f"module {module_name!r} has no {attribute!r}",
+                f"Did you mean {near[0]!r}?" if near else "Check the spelling after the colon.",
+            )
+        found = getattr(found, name)
+    return found
+
+
+def _judges_of(found: Any, target: str) -> list[Judge]:
+    if isinstance(found, type) or (callable(found) and _lacks(found)):
+        try:
+            inspect.signature(found).bind()
+        except TypeError as error:
+            raise ReelignError(
+                f"{target} cannot be called without arguments: {error}",
+                "Name a judge, a list of judges, or a class or function that gives them without arguments.",
+            ) from None
+        found = found()
+    judges = list(found) if isinstance(found, list | tuple) else [found]
+    for judge in judges:
+        lacks = _lacks(judge)
+        if lacks:
+            raise ReelignError(
+                f"{target} is no judge: {type(judge).__name__} lacks {lacks}",
+                "A judge has name, version, dimensions and compare(videos_a, videos_b, prompts, *, generator).",
+            )
+    return judges
+
+
+def _lacks(judge: Any) -> str:
+    """The first thing that a judge has and this has not, '' for a judge."""
+    for name in ("name", "version"):
+        if not isinstance(getattr(judge, name, None), str):
+            return f"{name}: str"
+    dimensions = getattr(judge, "dimensions", None)
+    if not isinstance(dimensions, tuple) or not dimensions or not all(isinstance(each, str) for each in dimensions):
+        return "dimensions: tuple of str"
+    return "" if callable(getattr(judge, "compare", None)) else "compare()"
