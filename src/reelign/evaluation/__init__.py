@@ -1,0 +1,35 @@
+"""Whether alignment helped: paired comparison, training curves, the HTML report and the adapter's card."""
+
+from reelign.evaluation.card import CardSample, write_card
+from reelign.evaluation.curves import Curve, draw_curves, read_metrics
+from reelign.evaluation.paired import (
+    Comparison,
+    DimensionComparison,
+    Failure,
+    Interval,
+    WinRate,
+    compare,
+    paired_bootstrap,
+    win_tie_loss,
+)
+from reelign.evaluation.report import Measure, Report, ReportSample, write_report
+
+__all__ = [
+    "CardSample",
+    "Comparison",
+    "Curve",
+    "DimensionComparison",
+    "Failure",
+    "Interval",
+    "Measure",
+    "Report",
+    "ReportSample",
+    "WinRate",
+    "compare",
+    "draw_curves",
+    "paired_bootstrap",
+    "read_metrics",
+    "win_tie_loss",
+    "write_card",
+    "write_report",
+]
