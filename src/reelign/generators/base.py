@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -122,6 +123,11 @@ class Generator(abc.ABC):
             return self.family_defaults
         return replace(self.family_defaults, **json.loads(path.read_text()))
 
+    @cached_property
+    def identity(self) -> str:
+        """The model's name and a fingerprint of its files, for records and cache keys."""
+        return f"{Path(self.model).name}@{fingerprint(self.model)}"
+
     @abc.abstractmethod
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         """Text conditioning of (len(prompts), ...), under no_grad; the empty string is the unconditional prompt."""
@@ -187,3 +193,31 @@ class Generator(abc.ABC):
             return self.guided_velocity(noisy_latents, sigma, conditioning, guidance)
 
         return sample_euler(velocity, noise, self.sigmas(steps).to(self.device))
+
+
+def fingerprint(model: str) -> str:
+    """12 hex digits that change when a model's files do.
+
+    A folder's are of every file's name, size and first and last MiB: a changed weight changes them in practice, and a
+    28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache.
+    """
+    digest = hashlib.sha256()
+    folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        # .../snapshots/<commit>/model_index.json
+        cached = try_to_load_from_cache(model, "model_index.json")
+        digest.update(f"{model}@{Path(cached).parent.name if isinstance(cached, str) else 'main'}".encode())
+        return digest.hexdigest()[:12]
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.suffix in {".md", ".tmp"}:
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}:{size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            if size > 1 << 20:
+                file.seek(max(1 << 20, size - (1 << 20)))
+                digest.update(file.read())
+    return digest.hexdigest()[:12]

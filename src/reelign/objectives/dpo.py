@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DPO:
     """Settings of `dpo_loss`."""
+
+    name: Literal["dpo"] = "dpo"
 
     beta: float = 500.0
     """Pull towards the reference; larger stays closer. Multiplies a squared error averaged over all elements."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SFT:
-    """Settings of `sft_loss`: none."""
+    """Settings of `sft_loss`."""
+
+    name: Literal["sft"] = "sft"
+    on: Literal["chosen", "random"] = "chosen"
+    """Which videos: the preferred ones, or as a control random ones of the same groups."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return sft_loss(error)

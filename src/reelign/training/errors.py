@@ -24,6 +24,9 @@ class Draw:
     noise: Tensor
     """(B, C, F, H, W) standard normal."""
 
+    def __getitem__(self, rows: slice) -> Draw:
+        return Draw(self.sigma[rows], self.noise[rows])
+
     def repeat(self, times: int) -> Draw:
         """Each draw `times` times in a row: what a chosen video and its rejected one share."""
         return Draw(self.sigma.repeat_interleave(times), self.noise.repeat_interleave(times, dim=0))

@@ -1,0 +1,206 @@
+"""Generate: candidates for every prompt of a split, kept as videos for people and latents for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from reelign.diffusion.seeds import seed_from
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
+from reelign.records import Prompt, Video, Workspace, content_key
+from reelign.video import write_video
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateSettings:
+    """What to sample and how; None takes the model's own default."""
+
+    split: str = "train"
+    candidates: int = 4
+    """Videos per prompt."""
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    negative_prompt: str = ""
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings with the model's defaults filled in."""
+
+    size: VideoSize
+    fps: float
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+
+    @staticmethod
+    def resolve(settings: GenerateSettings, generator: Generator) -> Sampling:
+        """Fill in the defaults and refuse a size the model cannot make."""
+        defaults = generator.defaults
+        size = VideoSize(
+            settings.num_frames or defaults.num_frames,
+            settings.height or defaults.height,
+            settings.width or defaults.width,
+        )
+        generator.check(size)
+        scale = settings.guidance_scale
+        return Sampling(
+            size=size,
+            fps=settings.fps or defaults.fps,
+            steps=settings.num_inference_steps or defaults.num_inference_steps,
+            guidance_scale=defaults.guidance_scale if scale is None else scale,
+            negative_prompt=settings.negative_prompt,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "negative_prompt": self.negative_prompt,
+            "num_frames": self.size.num_frames,
+            "height": self.size.height,
+            "width": self.size.width,
+            "fps": self.fps,
+        }
+
+
+class Candidates:
+    """Samples candidates with every prompt encoded once."""
+
+    def __init__(self, generator: Generator, sampling: Sampling, prompts: list[str]) -> None:
+        self.generator = generator
+        self.sampling = sampling
+        self.row = {text: index for index, text in enumerate(dict.fromkeys(prompts))}
+        self.conditioning = generator.encode_prompts(list(self.row)) if self.row else None
+        self.negative = generator.encode_prompts([sampling.negative_prompt])
+
+    def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Latents of one video per prompt and seed."""
+        assert self.conditioning is not None
+        positive = self.conditioning.take(torch.tensor([self.row[text] for text in prompts]))
+        negative: Conditioning = self.negative.take(torch.zeros(len(prompts), dtype=torch.long))
+        return self.generator.sample(
+            positive,
+            seeds,
+            self.sampling.size,
+            steps=self.sampling.steps,
+            guidance=Guidance(self.sampling.guidance_scale, negative),
+        )
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a call of `generate` did."""
+
+    made: int
+    already_there: int
+    failed: tuple[str, ...]
+    """Prompt and seed of each sample that came out not finite."""
+
+
+def generate(workspace: Workspace, generator: Generator, settings: GenerateSettings, *, adapter: str = "") -> Generated:
+    """Sample what the workspace does not have yet; interrupted, it goes on where it stopped.
+
+    Args:
+        workspace: holds the prompts and takes the videos.
+        generator: with the adapter loaded, if `adapter` names one.
+        settings: what to sample.
+        adapter: the name recorded with the videos; '' for the base.
+    Raises:
+        ReelignError: the split has no prompts, or the model cannot make that size.
+    """
+    prompts = workspace.prompts(settings.split)
+    if not prompts:
+        raise ReelignError(
+            f"The workspace has no prompts in split {settings.split!r}.",
+            "Add some: reelign init FOLDER --prompts prompts.txt",
+        )
+    sampling = Sampling.resolve(settings, generator)
+    wanted = [
+        _planned(prompt, index, generator, adapter, sampling, settings.seed)
+        for prompt in prompts
+        for index in range(settings.candidates)
+    ]
+    known = {video.id for video in workspace.videos(settings.split, adapter)}
+    missing = [(text, video) for text, video in wanted if video.id not in known]
+    candidates = Candidates(generator, sampling, [text for text, _ in missing])
+    failed: list[str] = []
+    made = 0
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="generate", unit="video") as bar:
+        for start in range(0, len(missing), settings.batch_size):
+            chunk = missing[start : start + settings.batch_size]
+            made += _make(workspace, candidates, chunk, failed)
+            bar.update(len(chunk))
+    return Generated(made=made, already_there=len(wanted) - len(missing), failed=tuple(failed))
+
+
+def _planned(
+    prompt: Prompt, index: int, generator: Generator, adapter: str, sampling: Sampling, seed: int
+) -> tuple[str, Video]:
+    """The record of a video to be made. Its seed depends on prompt and place alone, so that base and aligned pair."""
+    own_seed = seed_from(seed, prompt.text, index)
+    how = sampling.as_dict()
+    key = content_key(generator.identity, adapter, prompt.text, prompt.split, own_seed, how)
+    video = Video(
+        id=key,
+        prompt_id=prompt.id,
+        generator=generator.identity,
+        adapter=adapter,
+        seed=own_seed,
+        index=index,
+        settings=how,
+        path=f"videos/{key}.mp4",
+        fps=sampling.fps,
+        num_frames=sampling.size.num_frames,
+        height=sampling.size.height,
+        width=sampling.size.width,
+    )
+    return prompt.text, video
+
+
+def _make(workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, Video]], failed: list[str]) -> int:
+    """Sample, decode and write one batch, then record it in one transaction."""
+    latents = candidates.sample([text for text, _ in chunk], [video.seed for _, video in chunk])
+    with torch.no_grad():
+        pixels = candidates.generator.decode(latents).cpu()
+    shard = f"latents/{content_key([video.id for _, video in chunk])}.safetensors"
+    kept: dict[str, Tensor] = {}
+    made: list[Video] = []
+    for row, (text, video) in enumerate(chunk):
+        if not bool(torch.isfinite(latents[row]).all()):
+            failed.append(f"{text!r} with seed {video.seed}")
+            continue
+        write_video(workspace.root / video.path, pixels[row], video.fps)
+        kept[video.id] = latents[row].cpu().contiguous()
+        video.latents, video.latents_key = shard, video.id
+        made.append(video)
+    if made:
+        write_tensors(workspace.root / shard, kept)
+        workspace.add_videos(made)
+    return len(made)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file beside and rename it, so that half a file never has the name of a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, beside)
+    beside.replace(path)

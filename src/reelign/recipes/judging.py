@@ -1,0 +1,117 @@
+"""Judge: ask judges about the pairs of every group and write down what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.records import Group, Judge, Judgement, Video, Workspace
+from reelign.video import read_video
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeSettings:
+    """Whom to ask about what."""
+
+    judge: str = "spriteworld-people"
+    """A judge's name or `package.module:object`."""
+    split: str = "train"
+    adapter: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a call of `judge` did, in judgements."""
+
+    made: int
+    already_there: int
+
+
+def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings) -> Judged:
+    """Ask every judge about every pair of candidates in each group that it has not judged yet.
+
+    The side on which a video stands is drawn per judge and pair, and recorded. Interrupted, the same call goes on.
+
+    Raises:
+        ReelignError: no group has two candidates.
+    """
+    groups = [group for group in workspace.groups(settings.split, settings.adapter) if len(group.videos) > 1]
+    if not groups:
+        raise ReelignError(
+            f"No prompt of split {settings.split!r} has two videos to compare.",
+            "Generate at least two candidates per prompt first: reelign generate -w WORKSPACE candidates=4",
+        )
+    asked = {
+        (row.judge, row.judge_version, frozenset((row.video_a, row.video_b)), row.dimension)
+        for row in workspace.judgements()
+    }
+    made = there = 0
+    with tqdm(total=len(groups), desc="judge", unit="group") as bar:
+        for group in groups:
+            rows, known = _ask_about(workspace, group, judges, asked, settings.seed)
+            workspace.add_judgements(rows)
+            made += len(rows)
+            there += known
+            bar.update()
+    return Judged(made=made, already_there=there)
+
+
+def _ask_about(
+    workspace: Workspace, group: Group, judges: Sequence[Judge], asked: set[Any], seed: int
+) -> tuple[list[Judgement], int]:
+    """New judgements on one group, and how many there were. Each video is read once for all judges and pairs."""
+    rows: list[Judgement] = []
+    known = 0
+    frames: dict[str, Tensor] = {}
+    for one in judges:
+        pairs = [pair for pair in combinations(group.videos, 2) if not _answered(one, pair, asked)]
+        known += (len(group.videos) * (len(group.videos) - 1) // 2 - len(pairs)) * len(one.dimensions)
+        if not pairs:
+            continue
+        for video in group.videos:
+            if video.id not in frames:
+                frames[video.id] = read_video(workspace.video_path(video)).frames
+        rows += _verdicts(one, group.prompt.text, pairs, frames, seed)
+    return rows, known
+
+
+def _answered(one: Judge, pair: tuple[Video, Video], asked: set[Any]) -> bool:
+    key = frozenset(video.id for video in pair)
+    return all((one.name, one.version, key, dimension) in asked for dimension in one.dimensions)
+
+
+def _verdicts(
+    one: Judge, prompt: str, pairs: list[tuple[Video, Video]], frames: dict[str, Tensor], seed: int
+) -> list[Judgement]:
+    """One judge on some pairs of one prompt; its chance depends on who judges what, so that it can be asked again."""
+    chance = generator_from(seed, one.name, *(video.id for pair in pairs for video in pair))
+    swapped = torch.rand(len(pairs), generator=chance) < 0.5
+    shown = [(b, a) if swap else (a, b) for (a, b), swap in zip(pairs, swapped.tolist(), strict=True)]
+    verdicts = one.compare(
+        torch.stack([frames[left.id] for left, _ in shown]),
+        torch.stack([frames[right.id] for _, right in shown]),
+        [prompt] * len(shown),
+        generator=chance,
+    )
+    return [
+        Judgement(
+            video_a=left.id,
+            video_b=right.id,
+            dimension=dimension,
+            verdict=verdict,
+            judge=one.name,
+            judge_version=one.version,
+            shown_left="a",
+        )
+        for (left, right), answers in zip(shown, verdicts, strict=True)
+        for dimension, verdict in answers.items()
+    ]

@@ -1,0 +1,107 @@
+"""The tiny Wan pipeline's parts, untrained: tokenizer, text encoder, transformer, scheduler."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from reelign.generators.base import DEFAULTS_FILE
+from reelign.spriteworld.prompts import all_captions
+from reelign.spriteworld.world import FPS, NUM_FRAMES, SIZE
+
+MAX_SEQUENCE_LENGTH = 8
+"""A caption has five words and an end."""
+GUIDANCE_SCALE = 3.0
+NUM_INFERENCE_STEPS = 10
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word. It appends `</s>`, so that the empty prompt is one real token and not an all-zero mask."""
+    words = sorted({word for caption in all_captions() for word in caption.split()})
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=MAX_SEQUENCE_LENGTH,
+    )
+
+
+def build_pipeline(vae: AutoencoderKLWan, *, seed: int, width: int, layers: int) -> WanPipeline:
+    """An untrained `WanPipeline` over the given autoencoder.
+
+    Args:
+        seed: of the initial weights.
+        width: of the transformer, a multiple of 32.
+        layers: blocks of the transformer.
+    """
+    tokenizer = build_tokenizer()
+    channels = vae.config.z_dim
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text_encoder = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=len(tokenizer),
+                d_model=64,
+                d_kv=16,
+                d_ff=128,
+                num_layers=1,
+                num_heads=4,
+                dropout_rate=0.0,
+                relative_attention_num_buckets=8,
+            )
+        )
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 1, 1),
+            num_attention_heads=width // 32,
+            attention_head_dim=32,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=64,
+            freq_dim=64,
+            ffn_dim=4 * width,
+            num_layers=layers,
+            rope_max_seq_len=64,
+        )
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    return WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder.eval(),
+        transformer=transformer.eval(),
+        vae=vae.eval(),
+        scheduler=scheduler,
+    )
+
+
+def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
+    """Write the complete diffusers folder, and beside it how the model is sampled by default.
+
+    The two large parts are stored in fp16 and upcast on loading; the text encoder stays fp32, since transformers would
+    load it in the precision of its file and leave the pipeline mixed.
+    """
+    for module in (pipeline.transformer, pipeline.vae):
+        torch.nn.Module.half(module)
+    pipeline.save_pretrained(folder)
+    for module in (pipeline.transformer, pipeline.vae):
+        torch.nn.Module.float(module)
+    defaults = {
+        "num_frames": NUM_FRAMES,
+        "height": SIZE,
+        "width": SIZE,
+        "fps": FPS,
+        "guidance_scale": GUIDANCE_SCALE,
+        "num_inference_steps": NUM_INFERENCE_STEPS,
+    }
+    (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n")

@@ -1,0 +1,232 @@
+"""Reproduce the shipped base pipeline from nothing: `python -m reelign.spriteworld.pretrain`.
+
+One more stream and the SFT objective in the same Trainer: videos of the imperfect mix, their latents under the
+closed-form autoencoder, flow matching on transformer and text encoder together, a moving average of the weights.
+Interrupt it at will; the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from reelign.diffusion.flow import add_noise, velocity_target
+from reelign.diffusion.noise_levels import sample_sigmas
+from reelign.diffusion.seeds import generator_from, seed_from
+from reelign.generators.base import Conditioning, Guidance
+from reelign.generators.wan import Wan
+from reelign.objectives.sft import sft_loss
+from reelign.spriteworld.autoencoder import build_autoencoder
+from reelign.spriteworld.judges import attributes, scores
+from reelign.spriteworld.pipeline_parts import build_pipeline, build_tokenizer, save_pipeline
+from reelign.spriteworld.prompts import all_captions, parse
+from reelign.spriteworld.world import sample_mix
+from reelign.training.checkpoints import load_checkpoint
+from reelign.training.policy import Policy
+from reelign.training.streams import ShuffledStream
+from reelign.training.trainer import Trainer, TrainerSettings
+
+SHIPPED = Path(__file__).parent / "pipeline"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pretraining:
+    """Settings of the base model's training."""
+
+    videos: int = 24_000
+    steps: int = 40_000
+    batch_size: int = 32
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 300
+    ema_decay: float = 0.999
+    caption_dropout: float = 0.1
+    """Share of samples trained on the empty prompt, for classifier-free guidance."""
+    width: int = 128
+    layers: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionedBatch:
+    """Latents (B, C, F, H, W), token ids and their mask (B, length), and the seed of the batch's draws."""
+
+    latents: Tensor
+    tokens: Conditioning
+    seed: int
+
+
+class PretrainStep:
+    """Flow matching with text dropout, gradients through the text encoder too."""
+
+    def __init__(self, settings: Pretraining) -> None:
+        self.settings = settings
+
+    def accumulate_gradients(self, policy: Policy, batch: CaptionedBatch) -> dict[str, float]:
+        generator = generator_from(batch.seed)
+        count = len(batch.latents)
+        latents = batch.latents.float()
+        # A fifth uniform, the rest logit-normal: the middle of the path matters most, its ends must not be unseen.
+        middle = sample_sigmas(count, "logit_normal", shift=1.0, generator=generator)
+        everywhere = sample_sigmas(count, "uniform", shift=1.0, generator=generator)
+        sigma = torch.where(torch.rand(count, generator=generator) < 0.2, everywhere, middle)
+        noise = torch.randn(latents.shape, generator=generator)
+        text_encoder = policy.generator.pipeline.text_encoder
+        mask = batch.tokens["mask"]
+        embeds = text_encoder(batch.tokens["ids"], mask).last_hidden_state * mask.unsqueeze(-1)
+        predicted = policy.generator.velocity(
+            add_noise(latents, noise, sigma), sigma, Conditioning({"prompt_embeds": embeds})
+        )
+        error = (predicted - velocity_target(latents, noise)).square().flatten(1).mean(dim=1)
+        loss = sft_loss(error).mean()
+        loss.backward()
+        return {"loss": float(loss.detach())}
+
+
+def pretrain(folder: Path, settings: Pretraining) -> Wan:
+    """Train in `folder`, going on from what is there, and return the generator with its averaged weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = _dataset(folder, settings)
+    vae = build_autoencoder(_mix_videos(0, 1500, settings.seed)[0])
+    pipeline = build_pipeline(vae, seed=settings.seed, width=settings.width, layers=settings.layers)
+    generator = Wan(pipeline, str(folder))
+    policy = Policy(generator, None, extra={"text_encoder": pipeline.text_encoder})
+    stream = ShuffledStream(
+        _captioned_batch(settings),
+        data["latents"],
+        _tokens([*all_captions(), ""]),
+        data["captions"].long(),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    trainer = Trainer(
+        policy,
+        stream,
+        PretrainStep(settings),
+        TrainerSettings(
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            schedule="cosine",
+            betas=(0.9, 0.98),
+            ema_decay=settings.ema_decay,
+            checkpoint_every=250,
+        ),
+        folder,
+        title="pretrain",
+    )
+    trainer.train()
+    return averaged(generator, policy, folder)
+
+
+def averaged(generator: Wan, policy: Policy, folder: Path) -> Wan:
+    """Put the newest checkpoint's moving average into the generator."""
+    checkpoint = load_checkpoint(folder / "checkpoints")
+    if checkpoint is not None and checkpoint.ema is not None:
+        policy.load_state_dict(checkpoint.ema)
+    return generator
+
+
+def gates(generator: Wan, *, samples: int, seed: int, guidance_scale: float | None = None) -> dict[str, Any]:
+    """How well the base does what it was trained for: attribute accuracy and true scores of its samples.
+
+    Every caption equally often; the standard error of an accuracy over n samples is at most 0.5/√n.
+    """
+    defaults = generator.defaults
+    texts = all_captions()
+    prompts = [texts[index % len(texts)] for index in range(samples)]
+    scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+    videos = []
+    for start in range(0, samples, 48):
+        chunk = prompts[start : start + 48]
+        latents = generator.sample(
+            generator.encode_prompts(chunk),
+            [seed_from(seed, "gate", start + offset) for offset in range(len(chunk))],
+            defaults.size,
+            steps=defaults.num_inference_steps,
+            guidance=Guidance(scale, generator.encode_prompts([""] * len(chunk))),
+        )
+        videos.append(generator.decode(latents))
+    clips = torch.cat(videos)
+    right = (attributes(clips) == parse(prompts)).float().mean(dim=0)
+    accuracy = dict(zip(("colour", "shape", "motion"), right.tolist(), strict=True))
+    return {
+        "samples": samples,
+        "guidance_scale": scale,
+        **{name: round(value, 4) for name, value in accuracy.items()},
+        **{name: round(float(value.mean()), 4) for name, value in scores(clips, prompts).items()},
+    }
+
+
+def _mix_videos(start: int, count: int, seed: int) -> tuple[Tensor, list[str]]:
+    videos, texts, *_ = sample_mix(count, generator_from(seed, "mix", start))
+    return videos, texts
+
+
+@torch.no_grad()
+def _dataset(folder: Path, settings: Pretraining) -> dict[str, Tensor]:
+    """Latents (fp16) and caption indices of the training mix, encoded once and kept."""
+    path = folder / f"mix-{settings.videos}-{settings.seed}.safetensors"
+    if path.exists():
+        return load_file(path)
+    vae = build_autoencoder(_mix_videos(0, 1500, settings.seed)[0])
+    encoder = Wan(build_pipeline(vae, seed=settings.seed, width=settings.width, layers=1), str(folder))
+    row = {text: index for index, text in enumerate(all_captions())}
+    latents, captions = [], []
+    for start in range(0, settings.videos, 500):
+        videos, texts = _mix_videos(start, 500, settings.seed)
+        latents.append(encoder.encode(videos).half())
+        captions.append(torch.tensor([row[text] for text in texts], dtype=torch.int32))
+    data = {"latents": torch.cat(latents), "captions": torch.cat(captions)}
+    save_file(data, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+    return data
+
+
+def _tokens(texts: list[str]) -> Conditioning:
+    encoded = build_tokenizer()(texts, padding="max_length", truncation=True, return_tensors="pt")
+    return Conditioning({"ids": encoded.input_ids, "mask": encoded.attention_mask})
+
+
+def _captioned_batch(settings: Pretraining) -> Any:
+    """A batch maker that swaps a share of the captions for the empty prompt."""
+    empty = _tokens([""])
+
+    def make(latents: Tensor, tokens: Conditioning, seed: int) -> CaptionedBatch:
+        dropped = torch.rand(len(latents), generator=generator_from(seed, "drop")) < settings.caption_dropout
+        mixed = {name: torch.where(dropped[:, None], empty[name], tokens[name]) for name in ("ids", "mask")}
+        return CaptionedBatch(latents, Conditioning(mixed), seed)
+
+    return make
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("pretrain"), help="where checkpoints go")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="where the pipeline folder is written")
+    parser.add_argument("--steps", type=int, default=Pretraining.steps)
+    parser.add_argument("--samples", type=int, default=576, help="samples the gates are measured on")
+    arguments = parser.parse_args()
+    settings = Pretraining(steps=arguments.steps)
+    began = time.time()
+    generator = pretrain(arguments.work, settings)
+    save_pipeline(generator.pipeline, arguments.out)
+    measured = {"settings": asdict(settings), "seconds": round(time.time() - began)}
+    shipped = Wan(
+        type(generator.pipeline).from_pretrained(arguments.out, torch_dtype=torch.float32), str(arguments.out)
+    )
+    shipped.pipeline.set_progress_bar_config(disable=True)
+    measured["gates"] = gates(shipped, samples=arguments.samples, seed=1)
+    (arguments.out / "gates.json").write_text(json.dumps(measured, indent=2) + "\n")
+    print(json.dumps(measured, indent=2))
+
+
+if __name__ == "__main__":
+    main()
