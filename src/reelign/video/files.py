@@ -149,8 +149,12 @@ def _encode(path: Path, frames: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 def _decode(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], float]:
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise ReelignError(f"{path} has no video stream", "Give a video file, such as an mp4.")
+            raise _corrupt(path, "it has no video stream")
         stream = container.streams.video[0]
+        if stream.codec_context is None:  # the description of the stream is damaged; PyAV's types do not know of it
+            raise _corrupt(path, "its codec is not known")
+        # Without this the decoder guesses over damage that it notices; changed bytes that still parse it cannot notice.
+        stream.codec_context.options = {"err_detect": "explode"}
         packets = 0
         frames = []
         for packet in container.demux(stream):
