@@ -42,9 +42,8 @@ def read_pairs(path: str | Path) -> list[FilePair]:
         raise ReelignError(f"no file of pairs at {path}", "Check the path.")
     columns = _read_columns(path)
     _check_columns(path, list(columns))
-    rows = list(zip(*(columns[name] for name in REQUIRED), columns.get("margin") or [], strict=False))
-    if "margin" not in columns:
-        rows = [(*row, None) for row in zip(*(columns[name] for name in REQUIRED), strict=True)]
+    margins = columns.get("margin") or [None] * len(columns["prompt"])
+    rows = list(zip(*(columns[name] for name in REQUIRED), margins, strict=True))
     if not rows:
         raise ReelignError(f"{path} has no pairs", "Write one row per pair under the header.")
     return [_read_row(path, number, row) for number, row in enumerate(rows, start=1)]
