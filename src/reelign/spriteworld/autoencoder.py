@@ -1,29 +1,30 @@
 """A Wan autoencoder in closed form: 8x8 pixels by 4 frames become one latent vector, and no gradient step is taken.
 
 The encoder is principal component analysis in two stages. Stage one turns 4x4 pixels of a frame into `codes`
-coefficients and two frames into the mean and the half difference of theirs; stage two does the same to 2x2 such blocks
+coefficients, and two frames into the mean and the half difference of theirs; stage two does the same to 2x2 such blocks
 and two such pairs; a last projection gives the latent. The network treats the first frame on its own and skips what
 joins frames, so it passes for a video that stands still: mean as it is, no difference.
 
 The decoder inverts this, against two habits of the architecture:
 
-- Every nonlinear step is an RMS norm and a SiLU. One channel of the huge value `HUGE` makes the norm a constant, which
-  the norm's gain undoes; an offset of `OFFSET` puts SiLU into its linear range, which the next convolution subtracts.
-- It enlarges by repeating each cell 2x2, and a convolution cannot tell the four copies apart. Two channels count columns
-  and rows (1, 2, 3, ... times `STEP`); after the repetition, a cell minus its left neighbour is `STEP` on even columns
-  and 0 on odd ones. The counts grow from zero padding: every convolution that adds one to its left neighbour extends
-  them by a column. Six of them count to 7, so frames may be up to 56 pixels wide and high.
+- Every nonlinear step is an RMS norm and a SiLU. One channel of a huge value makes the norm a constant, which the
+  norm's gain undoes; OFFSET lifts the others into SiLU's linear range, and the next convolution subtracts it.
+- It enlarges by repeating each cell 2x2, and a convolution cannot tell the four copies apart. Two channels count
+  columns and rows (1, 2, 3, ... times STEP); after the repetition, a cell minus its left neighbour is STEP on even
+  columns and 0 on odd ones. The counts come from zero padding: each convolution that adds STEP to a cell's left
+  neighbour counts one column further. Six of them count to 7, so frames may be up to 56 pixels wide and high.
 
 What differs between the four copies is gated: a hidden channel holds a coefficient plus OFFSET on the copies that want
-it and a negative number, which SiLU sets to zero, on the others. A function of the copy (row, column) is a sum of four:
-one for all copies, one for even columns, one for even rows, one for both.
+it and a negative number, which SiLU sets to zero, on the others. Any function of the copy is a sum of four parts: one
+for all copies, one for even columns, one for even rows, one for both.
 
-All weights are exact in half precision, so that storing them in it changes nothing. They compute in float32 only.
+Half precision holds all weights exactly, so storing them in it changes nothing; computing takes float32.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -81,7 +82,7 @@ def build_autoencoder(
 
     Args:
         videos: (B, 4k + 1, 3, H, W) in [0, 1], H and W multiples of 8; a few hundred suffice.
-        latent_channels: at most `width - 6`.
+        latent_channels: at most `width - 6`; 8x8 pixels by 4 frames are 768 numbers.
         width: channels of the decoder; half of them, less three, are the coefficients of a pair of frames.
         spectrum: the standard deviation of a latent channel, once the pipeline has normalised it by the config's
             `latents_mean` and `latents_std`, is proportional to its own to this power; 0 would whiten.
@@ -91,19 +92,20 @@ def build_autoencoder(
     batch_shape = tuple(videos.shape)
     if videos.ndim != 5 or batch_shape[1] % 4 != 1 or batch_shape[2] != 3 or batch_shape[3] % 8 or batch_shape[4] % 8:
         raise ReelignError(
-            f"videos must be (batch, 4k + 1 frames, 3, height, width) with sides in multiples of 8, got {batch_shape}."
+            f"an autoencoder cannot be built from videos of shape {batch_shape}.",
+            "Give (batch, 4k + 1 frames, 3, height, width) with height and width multiples of 8.",
         )
     codes = width // 2 - 3
-    if width % 2 or not CELL <= latent_channels <= 2 * codes:
+    if width % 2 or codes < CELL or not 2 <= latent_channels <= 2 * codes:
         raise ReelignError(
-            f"latent_channels must lie between {CELL} and width - 6 = {2 * codes} and width be even, "
-            f"got {latent_channels} and {width}."
+            f"an autoencoder of width {width} cannot have {latent_channels} latent channels.",
+            f"Choose an even width of at least {2 * CELL + 6}, and 2 to {2 * codes} latent channels for this one.",
         )
     found = analyse(videos, codes=codes, latent_channels=latent_channels)
     # Normalised variances average to 1 over the channels, the scale of the noise that they are mixed with.
     kept = found.chunk.spread**spectrum
     latents_std = found.chunk.spread / (kept / kept.square().mean().sqrt())
-    vae = AutoencoderKLWan(
+    vae: Any = AutoencoderKLWan(  # type: ignore[no-untyped-call]
         base_dim=2 * codes + 2,
         decoder_base_dim=width,
         z_dim=latent_channels,
@@ -123,7 +125,8 @@ def build_autoencoder(
             parameter.zero_()
         write_encoder(vae, found)
         write_decoder(vae, found)
-    return vae.eval().requires_grad_(False)
+    built: AutoencoderKLWan = vae.eval().requires_grad_(False)
+    return built
 
 
 # ---- analysis: everything in float64, channels last
@@ -131,7 +134,8 @@ def build_autoencoder(
 
 def analyse(videos: Tensor, *, codes: int, latent_channels: int) -> Analysis:
     """Principal components of blocks, pairs and chunks of the videos (B, F, 3, H, W) in [0, 1]."""
-    cells = patchify(videos.double().transpose(1, 2) * 2 - 1, PATCH).permute(0, 2, 3, 4, 1)
+    pixels = videos.double().transpose(1, 2) * 2 - 1
+    cells = patchify(pixels, PATCH).permute(0, 2, 3, 4, 1)  # type: ignore[no-untyped-call]
     blocks = gather(cells)
     block = principal(blocks, codes)
     pairs = gather(joined(block(blocks)))
@@ -190,15 +194,15 @@ def open_norms(module: nn.Module) -> float:
     return huge
 
 
-def tap(conv: nn.Module, dy: int = 0, dx: int = 0, dt: int = 0) -> Tensor:
+def tap(conv: Any, dy: int = 0, dx: int = 0, dt: int = 0) -> Tensor:
     """The (out, in) weights a convolution applies to the neighbour (dy, dx), `dt` frames before the newest; a view."""
-    weight: Tensor = conv.weight  # type: ignore[assignment]
+    weight: Tensor = conv.weight
     if weight.ndim == 5:
         weight = weight[:, :, weight.shape[2] - 1 - dt]
     return weight[:, :, weight.shape[2] // 2 + dy, weight.shape[3] // 2 + dx]
 
 
-def balance(conv: nn.Module, wanted: Tensor, constants: Tensor, huge_channel: int) -> None:
+def balance(conv: Any, wanted: Tensor, constants: Tensor, huge_channel: int) -> None:
     """Set the bias of the first outputs so that they are `wanted` when the inputs are `constants`.
 
     The bias is rounded to half precision; what the rounding drops goes through the huge channel, whose weights resolve
@@ -207,14 +211,14 @@ def balance(conv: nn.Module, wanted: Tensor, constants: Tensor, huge_channel: in
     rows = len(wanted)
     missing = wanted - tap(conv)[:rows].double() @ constants
     bias = half(missing)
-    conv.bias[:rows] = bias  # type: ignore[index,operator]
+    conv.bias[:rows] = bias
     tap(conv)[:rows, huge_channel] = half((missing - bias) / constants[huge_channel])
 
 
 # ---- encoder
 
 
-def write_encoder(vae: AutoencoderKLWan, found: Analysis) -> None:
+def write_encoder(vae: Any, found: Analysis) -> None:
     """conv_in passes cells on; two (gather, join) stages; constants enter in the last block before the only SiLU."""
     encoder, codes = vae.encoder, found.block.basis.shape[1]
     shrink_block, shrink_pair = encoder.down_blocks
@@ -235,16 +239,16 @@ def write_encoder(vae: AutoencoderKLWan, found: Analysis) -> None:
         tap(conv).copy_(torch.eye(conv.weight.shape[0]))
 
 
-def write_shrinking(resample: nn.Module, projection: Projection) -> None:
+def write_shrinking(resample: Any, projection: Projection) -> None:
     """Project 2x2 neighbours, then turn two frames into mean and half difference."""
-    space, time = resample.resample[1], resample.time_conv  # type: ignore[index]
+    space, time = resample.resample[1], resample.time_conv
     codes, size = projection.basis.shape[1], projection.basis.shape[0] // 4
     matrix = half(projection.basis.T / projection.scale)
     for quadrant in range(4):
         # Stride 2 and padding at the far end only: the window starts at the first of the two rows and columns.
         columns = matrix[:, quadrant * size : (quadrant + 1) * size]
         tap(space, quadrant // 2 - 1, quadrant % 2 - 1)[:codes, :size] = columns
-    space.bias[:codes] = half(-matrix @ projection.mean)  # type: ignore[index,operator]
+    space.bias[:codes] = half(-matrix @ projection.mean)
     for dt, sign in ((1, -1.0), (0, 1.0)):
         tap(time, dt=dt)[:codes, :codes] = torch.eye(codes) / 2
         tap(time, dt=dt)[codes : 2 * codes, :codes] = sign * torch.eye(codes) / 2
@@ -253,7 +257,7 @@ def write_shrinking(resample: nn.Module, projection: Projection) -> None:
 # ---- decoder: coefficients first, then the huge channel, the column count and the row count
 
 
-def write_decoder(vae: AutoencoderKLWan, found: Analysis) -> None:
+def write_decoder(vae: Any, found: Analysis) -> None:
     """conv_in gives mean and difference of two pairs; (split in time, repeat, gate) twice; conv_out gives cells."""
     decoder, codes = vae.decoder, found.block.basis.shape[1]
     huge = open_norms(decoder)
@@ -275,7 +279,7 @@ def write_decoder(vae: AutoencoderKLWan, found: Analysis) -> None:
     balance(decoder.conv_out, torch.zeros(CELL, dtype=torch.float64), constants, CELL)
 
 
-def write_counting(resnet: nn.Module, extras: int) -> None:
+def write_counting(resnet: Any, extras: int) -> None:
     """Lengthen both counts by two: count becomes STEP + left neighbour of (STEP + left neighbour of count)."""
     conv1, conv2 = resnet.conv1, resnet.conv2
     tap(conv1)[extras, extras] = 1
@@ -287,32 +291,30 @@ def write_counting(resnet: nn.Module, extras: int) -> None:
         tap(conv1)[axis, count] = 1
         tap(conv2)[count, axis] = -1
         for conv in (conv1, conv2):
-            conv.bias[count] = STEP  # type: ignore[index,operator]
+            conv.bias[count] = STEP
 
 
-def write_growing(resample: nn.Module, codes: int) -> None:
+def write_growing(resample: Any, codes: int) -> None:
     """Split mean and half difference into two frames, then repeat every cell 2x2 and lift coefficients by OFFSET."""
-    time, space = resample.time_conv, resample.resample[1]  # type: ignore[index]
-    width, extras = time.weight.shape[1], 2 * codes  # type: ignore[union-attr]
-    for half_of_outputs, sign in ((0, -1.0), (width, 1.0)):  # type: ignore[misc]
+    time, space = resample.time_conv, resample.resample[1]
+    width, extras = time.weight.shape[1], 2 * codes
+    for half_of_outputs, sign in ((0, -1.0), (width, 1.0)):
         rows = tap(time)[half_of_outputs : half_of_outputs + width]
         rows[:codes, :codes] = torch.eye(codes)
         rows[:codes, codes:extras] = sign * torch.eye(codes)
         rows[extras : extras + 3, extras : extras + 3] = torch.eye(3)
     tap(space)[:codes, :codes] = torch.eye(codes)
     tap(space)[codes : codes + 3, extras : extras + 3] = torch.eye(3)
-    space.bias[:codes] = OFFSET  # type: ignore[index,operator]
+    space.bias[:codes] = OFFSET
 
 
-def write_placing(
-    resnet: nn.Module, projection: Projection, *, huge: float, scale: float = 1.0, offset: float = 0.0
-) -> None:
+def write_placing(resnet: Any, projection: Projection, *, huge: float, scale: float = 1.0, offset: float = 0.0) -> None:
     """Give each of the four copies of a cell its own part of what the coefficients stand for, and continue the counts.
 
     Outputs are the projection's inputs of one quadrant, times `scale` plus `offset`.
     """
     conv1, conv2, shortcut = resnet.conv1, resnet.conv2, resnet.conv_shortcut
-    codes, width = projection.basis.shape[1], conv1.weight.shape[0]  # type: ignore[union-attr]
+    codes, width = projection.basis.shape[1], conv1.weight.shape[0]
     (base, *steps), (base_mean, *step_means) = by_copy(projection, scale)
     outputs = base.shape[0]
     constants = torch.zeros(codes + 3, dtype=torch.float64)
@@ -323,7 +325,7 @@ def write_placing(
     balance(shortcut, base_mean + offset, constants, codes)
 
     # Hidden channels: `rank` coefficients of each gate, the three gates themselves (STEP where open), the huge one.
-    rank = min(outputs, codes, (int(width) - 4) // 3)  # type: ignore[arg-type]
+    rank = min(outputs, codes, (int(width) - 4) // 3)
     gates = 3 * rank
     wanted = torch.zeros(gates + 3, dtype=torch.float64)
     for index, (gate, step, mean) in enumerate(zip(GATES, steps, step_means, strict=True)):
