@@ -131,7 +131,8 @@ def headline(comparison: Comparison) -> str:
     amount = f"by {abs(comparison.gain):.3f}" if verb != "did not clearly change" else f"({_signed(comparison.gain)})"
     return (
         f"Alignment {verb} the mean reward {amount}, from {comparison.base:.3f} to {comparison.aligned:.3f}; "
-        f"the {comparison.level:.0%} interval of the gain is {_signed(comparison.low)} to {_signed(comparison.high)}."
+        f"the {100 * comparison.level:.0f} % interval of the gain is "
+        f"{_signed(comparison.low)} to {_signed(comparison.high)}."
     )
 
 
