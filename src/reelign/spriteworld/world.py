@@ -245,14 +245,14 @@ def render(scene: Scene, *, flaws: Flaws | None = None) -> Tensor:
     flaws = no_flaws(scene) if flaws is None else flaws
     device = scene.radius.device
     centre, radius = paths(scene, flaws)
-    coverage = blurred(masks(scene.attributes[:, 1], centre, radius), 2.0 * flaws.blur)[:, :, None]
+    coverage = blurred(masks(scene.attributes[:, 1], centre, radius), 1.6 * flaws.blur)[:, :, None]
     colour = PALETTE.to(device)[scene.attributes[:, 0]]
     ground = scene.background[:, None].expand(-1, 3)
     # Fading pulls the colour towards its own grey and that grey some way towards the background.
     faded = 0.7 * colour.mean(dim=1, keepdim=True) + 0.3 * ground
     colour = torch.lerp(colour, faded, 0.75 * flaws.fade[:, None])
     stains = F.interpolate(flaws.stains * flaws.blotches[:, None, None, None], size=(SIZE, SIZE), mode="bicubic")
-    behind = (ground[..., None, None] + 0.2 * stains)[:, None]
+    behind = (ground[..., None, None] + 0.17 * stains)[:, None]
     videos = torch.lerp(behind, colour[:, None, :, None, None], coverage)
     frames = torch.arange(NUM_FRAMES, device=device)
     shake = torch.sin(2 * math.pi * frames / flaws.period[:, None] + flaws.phase[:, 1:])
