@@ -88,7 +88,8 @@ def tracked(videos: Tensor) -> Iterator[tuple[int, Tracks]]:
         )
     for start in range(0, len(videos), CHUNK):
         with torch.no_grad():
-            yield start, track(videos[start : start + CHUNK].float())
+            tracks = track(videos[start : start + CHUNK].float())
+        yield start, tracks  # outside the block, which would else switch gradients off for the caller
 
 
 def diversity(videos: Tensor) -> float:
