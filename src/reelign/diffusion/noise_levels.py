@@ -11,7 +11,7 @@ Distribution = Literal["uniform", "logit_normal"]
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
-    """Move noise levels towards pure noise for s > 1: `s·sigma / (1 + (s - 1)·sigma)` (SD3, arXiv:2403.03206, eq. 23)."""
+    """Move noise levels towards noise for s > 1: `s·sigma / (1 + (s - 1)·sigma)` (SD3, arXiv:2403.03206, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

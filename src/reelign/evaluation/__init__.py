@@ -2,6 +2,7 @@
 
 from reelign.evaluation.card import CardSample, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
+from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, evaluate, load_scorer
 from reelign.evaluation.paired import (
     Comparison,
     DimensionComparison,
@@ -19,6 +20,8 @@ __all__ = [
     "Comparison",
     "Curve",
     "DimensionComparison",
+    "EvaluateSettings",
+    "Evaluated",
     "Failure",
     "Interval",
     "Measure",
@@ -27,6 +30,8 @@ __all__ = [
     "WinRate",
     "compare",
     "draw_curves",
+    "evaluate",
+    "load_scorer",
     "paired_bootstrap",
     "read_metrics",
     "win_tie_loss",

@@ -123,6 +123,11 @@ class Generator(abc.ABC):
             return self.family_defaults
         return replace(self.family_defaults, **json.loads(path.read_text()))
 
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        """What a plain call of the pipeline needs beside size, steps and guidance to make the same videos."""
+        return {}
+
     @cached_property
     def identity(self) -> str:
         """The model's name and a fingerprint of its files, for records and cache keys."""
@@ -155,6 +160,12 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents -> videos (B, F, 3, H, W) in [0, 1]; differentiable."""
+
+    def original_lora_names(self, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adapter weights of `save_lora_weights` under the key names of the model's original code (ComfyUI's)."""
+        raise ReelignError(
+            f"{type(self).__name__} adapters cannot be written under original key names.", "Export format=diffusers."
+        )
 
     def check(self, size: VideoSize) -> None:
         """Refuse a size the model would change in silence, naming the nearest legal one."""

@@ -17,6 +17,19 @@ from reelign.generators.base import Conditioning, Generator, SamplingDefaults, V
 
 MAX_SEQUENCE_LENGTH = 512
 
+ORIGINAL_NAMES = (
+    ("transformer.", "diffusion_model."),
+    (".attn1.", ".self_attn."),
+    (".attn2.", ".cross_attn."),
+    (".to_q.", ".q."),
+    (".to_k.", ".k."),
+    (".to_v.", ".v."),
+    (".to_out.0.", ".o."),
+    (".ffn.net.0.proj.", ".ffn.0."),
+    (".ffn.net.2.", ".ffn.2."),
+)
+"""Parts of diffusers' key names and of Wan's own (github.com/Wan-Video/Wan2.1, wan/modules/model.py)."""
+
 
 class Wan(Generator):
     """Wan 2.1 T2V through its diffusers pipeline."""
@@ -47,12 +60,24 @@ class Wan(Generator):
         """The padded prompt length: the tokenizer's own where it states a smaller one than Wan's 512."""
         return int(min(MAX_SEQUENCE_LENGTH, self.pipeline.tokenizer.model_max_length))
 
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        return {"max_sequence_length": self.max_sequence_length}
+
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         embeds, _ = self.pipeline.encode_prompt(
             prompts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
         )
         return Conditioning({"prompt_embeds": embeds})
+
+    def original_lora_names(self, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+        renamed = {}
+        for name, tensor in layers.items():
+            for ours, original in ORIGINAL_NAMES:
+                name = name.replace(ours, original)
+            renamed[name] = tensor
+        return renamed
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         config = self.pipeline.vae.config

@@ -110,6 +110,8 @@ class Candidates:
 class Generated:
     """What a call of `generate` did."""
 
+    videos: list[Video]
+    """All that was wanted and is there, ordered by prompt and place."""
     made: int
     already_there: int
     failed: tuple[str, ...]
@@ -149,7 +151,9 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
             chunk = missing[start : start + settings.batch_size]
             made += _make(workspace, candidates, chunk, failed)
             bar.update(len(chunk))
-    return Generated(made=made, already_there=len(wanted) - len(missing), failed=tuple(failed))
+    ids = {video.id for _, video in wanted}
+    there = [video for video in workspace.videos(settings.split, adapter) if video.id in ids]
+    return Generated(videos=there, made=made, already_there=len(wanted) - len(missing), failed=tuple(failed))
 
 
 def _planned(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
+from pydantic import Field
 from torch import Tensor
 
 from reelign.diffusion.noise_levels import Distribution
@@ -42,7 +43,7 @@ class AlignSettings:
 
     run: str = "align"
     """Name of the run's folder under `runs/`."""
-    objective: DPO | SFT = field(default_factory=DPO)
+    objective: Annotated[DPO | SFT, Field(discriminator="name")] = field(default_factory=DPO)
     pairs: Literal["best_worst", "all"] = "all"
     """Which preferences of a group: its best against its worst, or every pair that the votes decide."""
     weights: Mapping[str, float] | None = None

@@ -43,6 +43,8 @@ STEP = 16.0
 SHUT = 48.0
 """What a shut gate subtracts: OFFSET + REACH - SHUT is as far below zero as SiLU needs to be zero."""
 PIXEL_SCALE = 4.0
+STRONGEST = 2.0
+"""Largest standard deviation of a normalised latent channel, before all are scaled to a mean square of 1."""
 GATES = ((0, 1), (1, 0), (1, 1))
 """(even row, even column) that open the three gates."""
 
@@ -76,7 +78,7 @@ class Analysis:
 
 
 def build_autoencoder(
-    videos: Tensor, *, latent_channels: int = 48, width: int = 64, spectrum: float = 0.85
+    videos: Tensor, *, latent_channels: int = 48, width: int = 64, spectrum: float = 0.5
 ) -> AutoencoderKLWan:
     """The autoencoder for videos like these, in float32 and evaluation mode.
 
@@ -103,9 +105,11 @@ def build_autoencoder(
         )
     found = analyse(videos, codes=codes, latent_channels=latent_channels)
     # Normalised variances average to 1 over the channels, the scale of the noise that they are mixed with.
+    # The first channel, the background, is capped: it would be plain to see under almost any noise.
     kept = found.chunk.spread**spectrum
+    kept = (kept / kept.square().mean().sqrt()).clamp(max=STRONGEST)
     latents_std = found.chunk.spread / (kept / kept.square().mean().sqrt())
-    vae: Any = AutoencoderKLWan(  # type: ignore[no-untyped-call]
+    vae: Any = AutoencoderKLWan(
         base_dim=2 * codes + 2,
         decoder_base_dim=width,
         z_dim=latent_channels,
@@ -135,7 +139,7 @@ def build_autoencoder(
 def analyse(videos: Tensor, *, codes: int, latent_channels: int) -> Analysis:
     """Principal components of blocks, pairs and chunks of the videos (B, F, 3, H, W) in [0, 1]."""
     pixels = videos.double().transpose(1, 2) * 2 - 1
-    cells = patchify(pixels, PATCH).permute(0, 2, 3, 4, 1)  # type: ignore[no-untyped-call]
+    cells = patchify(pixels, PATCH).permute(0, 2, 3, 4, 1)
     blocks = gather(cells)
     block = principal(blocks, codes)
     pairs = gather(joined(block(blocks)))

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import trange
 
 from reelign.diffusion.flow import add_noise, velocity_target
 from reelign.diffusion.noise_levels import sample_sigmas
@@ -42,7 +44,7 @@ class Pretraining:
     """Settings of the base model's training."""
 
     videos: int = 24_000
-    steps: int = 40_000
+    steps: int = 10_000
     batch_size: int = 32
     learning_rate: float = 1.5e-3
     warmup_steps: int = 300
@@ -93,8 +95,8 @@ class PretrainStep:
 def pretrain(folder: Path, settings: Pretraining) -> Wan:
     """Train in `folder`, going on from what is there, and return the generator with its averaged weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = _dataset(folder, settings)
-    vae = build_autoencoder(_mix_videos(0, 1500, settings.seed)[0])
+    vae = _autoencoder(folder, settings)
+    data = _dataset(folder, vae, settings)
     pipeline = build_pipeline(vae, seed=settings.seed, width=settings.width, layers=settings.layers)
     generator = Wan(pipeline, str(folder))
     policy = Policy(generator, None, extra={"text_encoder": pipeline.text_encoder})
@@ -170,17 +172,27 @@ def _mix_videos(start: int, count: int, seed: int) -> tuple[Tensor, list[str]]:
     return videos, texts
 
 
+def _autoencoder(folder: Path, settings: Pretraining) -> AutoencoderKLWan:
+    """Built once and kept, since the transformer is trained on its very latents."""
+    path = folder / "vae"
+    if not path.exists():
+        beside = folder / "vae.tmp"
+        build_autoencoder(_mix_videos(0, 1500, settings.seed)[0]).save_pretrained(beside)
+        beside.rename(path)
+    vae: AutoencoderKLWan = AutoencoderKLWan.from_pretrained(path)
+    return vae
+
+
 @torch.no_grad()
-def _dataset(folder: Path, settings: Pretraining) -> dict[str, Tensor]:
+def _dataset(folder: Path, vae: AutoencoderKLWan, settings: Pretraining) -> dict[str, Tensor]:
     """Latents (fp16) and caption indices of the training mix, encoded once and kept."""
     path = folder / f"mix-{settings.videos}-{settings.seed}.safetensors"
     if path.exists():
         return load_file(path)
-    vae = build_autoencoder(_mix_videos(0, 1500, settings.seed)[0])
     encoder = Wan(build_pipeline(vae, seed=settings.seed, width=settings.width, layers=1), str(folder))
     row = {text: index for index, text in enumerate(all_captions())}
     latents, captions = [], []
-    for start in range(0, settings.videos, 500):
+    for start in trange(0, settings.videos, 500, desc="encode the mix"):
         videos, texts = _mix_videos(start, 500, settings.seed)
         latents.append(encoder.encode(videos).half())
         captions.append(torch.tensor([row[text] for text in texts], dtype=torch.int32))
@@ -211,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("pretrain"), help="where checkpoints go")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where the pipeline folder is written")
-    parser.add_argument("--steps", type=int, default=Pretraining.steps)
+    parser.add_argument("--steps", type=int, default=Pretraining().steps)
     parser.add_argument("--samples", type=int, default=576, help="samples the gates are measured on")
     arguments = parser.parse_args()
     settings = Pretraining(steps=arguments.steps)

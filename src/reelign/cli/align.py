@@ -1,0 +1,29 @@
+"""`reelign align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelign.cli.options import Settings, WorkspaceOption, layers
+
+
+def align(
+    settings: Settings = None,
+    workspace: WorkspaceOption = Path("."),
+    pairs: Annotated[
+        Path | None, typer.Option(help="A CSV or Parquet file of (prompt, chosen, rejected) mp4 pairs.")
+    ] = None,
+) -> None:
+    """Train an adapter on the workspace's preferences, or on a file of pairs.
+
+    Example: `reelign align -w wan --pairs pairs.csv objective.beta=500 trainer.steps=1000`
+    """
+    from reelign import stages
+
+    done = stages.align(workspace, pairs=pairs, layers=layers(settings))
+    for reason, count in done.left_out.items():
+        print(f"left out: {count} x {reason}")
+    print(f"trained on {done.samples} samples; the adapter is {done.adapter}")

@@ -1,0 +1,23 @@
+"""`reelign evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reelign.cli.options import Settings, WorkspaceOption, layers
+
+
+def evaluate(settings: Settings = None, workspace: WorkspaceOption = Path(".")) -> None:
+    """Compare base and aligned on held-out prompts with the same seeds.
+
+    Example: `reelign evaluate -w wan run=align seeds=4 scorer=my_package.rewards:score`
+    """
+    from reelign import stages
+    from reelign.evaluation.report import headline
+
+    done = stages.evaluate(workspace, layers=layers(settings))
+    print(headline(done.comparison))
+    for name, each in done.comparison.dimensions.items():
+        print(f"  {name}: {each.base:.3f} -> {each.aligned:.3f}  {each.gain:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
+    for name, (base, aligned) in done.measures.items():
+        print(f"  {name}: {base:.3f} -> {aligned:.3f}")

@@ -1,0 +1,18 @@
+"""`reelign judge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reelign.cli.options import Settings, WorkspaceOption, layers
+
+
+def judge(settings: Settings = None, workspace: WorkspaceOption = Path(".")) -> None:
+    """Ask a judge, or a panel of them, about the candidates of every prompt.
+
+    Example: `reelign judge -w wan judge=my_package.judges:careful`
+    """
+    from reelign import stages
+
+    done = stages.judge(workspace, layers=layers(settings))
+    print(f"{done.made} judgements made, {done.already_there} were there")

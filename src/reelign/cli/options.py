@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from reelign.config import Layer
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace folder.")]
+RunOption = Annotated[str, typer.Option("--run", "-r", help="A run's name; empty is the base model.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[CONFIG.yaml] [key=value]...", help="A YAML file of settings, and overrides."),
+]
+
+
+def layers(words: list[str] | None) -> list[Layer]:
+    """Settings from the words after a command: YAML files first, then `key=value`, in the order given."""
+    from reelign.config import parse_overrides, read_yaml
+
+    words = words or []
+    files = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
+    found: list[Layer] = [(file, read_yaml(Path(file))) for file in files]
+    return [*found, parse_overrides([word for word in words if word not in files])]

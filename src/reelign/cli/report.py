@@ -1,0 +1,23 @@
+"""`reelign report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelign.cli.options import WorkspaceOption
+
+
+def report(
+    workspace: WorkspaceOption = Path("."),
+    run: Annotated[str, typer.Option("--run", "-r", help="An evaluated run.")] = "align",
+) -> None:
+    """Write an evaluated run's `report.html` and `result.json`.
+
+    Example: `reelign report -w demo --run align`
+    """
+    from reelign import publishing
+
+    print(publishing.report(workspace, run=run))

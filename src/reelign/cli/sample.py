@@ -1,0 +1,27 @@
+"""`reelign sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reelign.cli.options import RunOption, Settings, WorkspaceOption, layers
+
+
+def sample(
+    prompt: Annotated[str, typer.Argument(help="What to show.")],
+    settings: Settings = None,
+    workspace: WorkspaceOption = Path("."),
+    run: RunOption = "",
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where the mp4 goes.")] = None,
+) -> None:
+    """Make one video of a prompt, with the base or an aligned model.
+
+    Example: `reelign sample "a red ring moves left" -w demo --run align --out ring.mp4`
+    """
+    from reelign import stages
+
+    print(stages.sample(workspace, prompt, run=run, seed=seed, out=out, layers=layers(settings)))

@@ -1,0 +1,22 @@
+"""`reelign schema`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def schema(command: Annotated[str, typer.Argument(help="generate, judge, align, evaluate or model.")]) -> None:
+    """Print the JSON Schema of a command's settings, for editors.
+
+    Example: `reelign schema align > align.schema.json`
+    """
+    from reelign.config import schema as json_schema
+    from reelign.errors import ReelignError
+    from reelign.stages import SECTIONS
+
+    if command not in SECTIONS:
+        raise ReelignError(f"There are no settings called {command!r}.", f"There are: {', '.join(SECTIONS)}.")
+    print(json.dumps(json_schema(SECTIONS[command]), indent=2))

@@ -1,0 +1,168 @@
+"""From YAML and `key=value` to validated settings: unknown keys refused, every error with its file, key and mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reelign.errors import ReelignError
+
+T = TypeVar("T")
+Layer = tuple[str, Mapping[str, Any]]
+"""Where some settings come from, and the settings."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """How the model is loaded."""
+
+    device: str = "auto"
+    """`auto` takes a GPU where there is one."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` is bfloat16 on a GPU and float32 on the CPU; the VAE stays float32."""
+
+
+def resolve(kind: type[T], layers: Sequence[Layer]) -> T:
+    """Validated settings from layers, later ones over earlier ones over the defaults of `kind`.
+
+    Raises:
+        ReelignError: an unknown key or a wrong type, with where it stands and the nearest valid key.
+    """
+    adapter = _adapter(kind)
+    merged: dict[str, Any] = adapter.dump_python(kind())
+    for _, layer in layers:
+        merged = _merge(merged, layer)
+    try:
+        return adapter.validate_python(merged)
+    except ValidationError as error:
+        raise _explain(error, kind, layers) from None
+
+
+def schema(kind: type[Any]) -> dict[str, Any]:
+    """JSON Schema of a settings dataclass, for editors."""
+    return _adapter(kind).json_schema()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file."""
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ReelignError(f"There is no config file {path}.", "Check the path.") from error
+    except yaml.YAMLError as error:
+        raise ReelignError(
+            f"{path} is not valid YAML: {str(error).splitlines()[-1].strip()}.", "Correct it."
+        ) from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ReelignError(
+            f"{path} must hold keys and values, not {type(loaded).__name__}.", "Write `key: value` lines."
+        )
+    return loaded
+
+
+def parse_overrides(words: Sequence[str]) -> Layer:
+    """`objective.beta=500` words from the command line, values read as YAML."""
+    nested: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ReelignError(f"{word!r} is not an override.", "Write key=value, for example trainer.steps=200.")
+        node = nested
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = yaml.safe_load(value)
+    return "the command line", nested
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    _forbid_extra(kind)
+    return TypeAdapter(kind)
+
+
+def _forbid_extra(kind: Any) -> None:
+    """Set pydantic's config on the plain dataclasses, so that floors below need not know of pydantic."""
+    for part in dataclass_parts(kind):
+        part.__pydantic_config__ = ConfigDict(extra="forbid")
+
+
+def dataclass_parts(kind: Any) -> list[Any]:
+    """The dataclass and all dataclasses in its fields' types."""
+    found = [kind]
+    for hint in typing.get_type_hints(kind).values():
+        for inner in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(inner) and inner not in found:
+                found += dataclass_parts(inner)
+    return found
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if not isinstance(old, Mapping) or not isinstance(value, Mapping):
+            merged[key] = value
+        elif value.get("name", old.get("name")) != old.get("name"):
+            # Another `name` is another kind of thing: the defaults of the old kind are no keys of the new one.
+            merged[key] = dict(value)
+        else:
+            merged[key] = _merge(old, value)
+    return merged
+
+
+def _explain(error: ValidationError, kind: Any, layers: Sequence[Layer]) -> ReelignError:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    names = {
+        part.name
+        for part in (f.default for p in dataclass_parts(kind) for f in dataclasses.fields(p))
+        if hasattr(part, "name")
+    }
+    # pydantic puts the union member's tag or class into the path; users never wrote it.
+    classes = {part.__name__ for part in dataclass_parts(kind)} | {
+        part.__name__.lower() for part in dataclass_parts(kind)
+    }
+    key = ".".join(part for part in path if part not in classes and part not in names)
+    where = next((name for name, layer in reversed(layers) if _holds(layer, key)), "the settings")
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        valid = _valid_keys(kind, key)
+        near = difflib.get_close_matches(key.rpartition(".")[2], valid, n=1, cutoff=0.5)
+        mend = f"Did you mean {near[0]!r}? " if near else ""
+        return ReelignError(f"{where}: there is no key {key!r}.", f"{mend}Valid keys here: {', '.join(valid)}.")
+    expected = first["msg"].removeprefix("Value error, ")
+    return ReelignError(f"{where}: {key} = {first['input']!r} is not valid.", f"{expected[:1].upper()}{expected[1:]}.")
+
+
+def _tags(kind: Any) -> set[str]:
+    """What pydantic puts into an error's path for a member of a union; users never wrote it."""
+    parts = dataclass_parts(kind)
+    names = {field.default for part in parts for field in dataclasses.fields(part) if field.name == "name"}
+    return {part.__name__ for part in parts} | {str(name) for name in names}
+
+
+def _holds(layer: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(layer, Mapping) or part not in layer:
+            return False
+        layer = layer[part]
+    return True
+
+
+def _valid_keys(kind: Any, key: str) -> list[str]:
+    """Keys valid beside `key`."""
+    candidates = [kind]
+    for parent in key.split(".")[:-1]:
+        hints = [typing.get_type_hints(candidate).get(parent) for candidate in candidates]
+        inner = [part for hint in hints for part in (hint, *typing.get_args(hint))]
+        candidates = [part for part in inner if dataclasses.is_dataclass(part)]
+    return sorted({field.name for candidate in candidates for field in dataclasses.fields(candidate)})

@@ -1,0 +1,140 @@
+"""Evaluate: base and aligned on held-out prompts with the same seeds, scored by a judge that training did not see."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.evaluation.paired import Comparison, compare
+from reelign.records import Video, Workspace
+from reelign.video import read_video
+
+
+class Scorer(Protocol):
+    """Anything that scores videos (B, F, 3, H, W) in [0, 1] for their prompts: {dimension: (B,)}, higher is better."""
+
+    def __call__(self, videos: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]: ...
+
+
+Cell = tuple[int, int]
+"""A prompt's id and a place in its group."""
+
+SCORERS = {"spriteworld-truth": "reelign.spriteworld.judges:scores"}
+MEASURES = {"spriteworld-truth": "reelign.spriteworld.measures:measures"}
+"""Beside each scorer: measures that label nothing, `measures(videos, prompts) -> {name: value}`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateSettings:
+    """What to compare, on what, by whom."""
+
+    run: str = "align"
+    """The run whose adapter is compared with the base."""
+    split: str = "held_out"
+    seeds: int = 4
+    """Videos per prompt on each side."""
+    scorer: str = "spriteworld-truth"
+    """A scorer's name or `package.module:object`."""
+    tie: float = 0.01
+    """Mean rewards no further apart than this are a tie in the win rate."""
+    resamples: int = 2000
+    seed: int = 1000
+    """Of the evaluation's noise, apart from the training candidates'."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The comparison, what labelled nothing, and the scores (prompts x seeds,) behind them."""
+
+    comparison: Comparison
+    measures: dict[str, tuple[float, float]]
+    """Name -> (base, aligned)."""
+    base_scores: dict[str, Tensor] = field(repr=False)
+    aligned_scores: dict[str, Tensor] = field(repr=False)
+
+
+def load_scorer(spec: str) -> Scorer:
+    """Find a scorer by name or as `package.module:object`."""
+    scorer: Scorer = _load(SCORERS.get(spec, spec))
+    return scorer
+
+
+def evaluate(workspace: Workspace, base: list[Video], aligned: list[Video], settings: EvaluateSettings) -> Evaluated:
+    """Compare the recorded videos of base and aligned, pair by pair.
+
+    Args:
+        workspace: where the videos are.
+        base, aligned: videos of the same prompts and seeds; one that only one side has is a failed sample, counted and
+            named by the comparison, never zero-filled.
+    Raises:
+        ReelignError: the two sides have no prompt and seed in common.
+    """
+    before, after = ({(video.prompt_id, video.index): video for video in side} for side in (base, aligned))
+    prompts = list(dict.fromkeys(key[0] for key in (*before, *after)))
+    if any(before[key].seed != after[key].seed for key in before.keys() & after.keys()) or not before.keys() & after:
+        raise ReelignError(
+            "The videos of base and aligned were not made with the same prompts and seeds.",
+            "Run reelign evaluate again; it makes both sides alike.",
+        )
+    scorer = load_scorer(settings.scorer)
+    text = {prompt.id: prompt.text for prompt in workspace.prompts()}
+    cells = [(prompt, index) for prompt in prompts for index in range(settings.seeds)]
+    scores = [_scored(scorer, workspace, side, cells, text) for side in (before, after)]
+    shape = (len(prompts), settings.seeds)
+    comparison = compare(
+        {name: values.reshape(shape) for name, values in scores[0].items()},
+        {name: values.reshape(shape) for name, values in scores[1].items()},
+        tie=settings.tie,
+        resamples=settings.resamples,
+        generator=generator_from(settings.seed, "bootstrap"),
+    )
+    return Evaluated(comparison, _measured(settings, workspace, before, after, text), scores[0], scores[1])
+
+
+def _scored(
+    scorer: Scorer, workspace: Workspace, side: dict[Cell, Video], cells: list[Cell], text: dict[int, str]
+) -> dict[str, Tensor]:
+    """Scores of all cells in order, NaN where the sample failed."""
+    there = [cell for cell in cells if cell in side]
+    found = scorer(_frames(workspace, [side[cell] for cell in there]), [text[cell[0]] for cell in there])
+    rows = torch.tensor([cells.index(cell) for cell in there])
+    return {
+        name: torch.full((len(cells),), float("nan")).index_copy(0, rows, values.float())
+        for name, values in found.items()
+    }
+
+
+def _measured(
+    settings: EvaluateSettings,
+    workspace: Workspace,
+    before: dict[Cell, Video],
+    after: dict[Cell, Video],
+    text: dict[int, str],
+) -> dict[str, tuple[float, float]]:
+    if settings.scorer not in MEASURES:
+        return {}
+    measure = _load(MEASURES[settings.scorer])
+    both = [measure(_frames(workspace, list(s.values())), [text[cell[0]] for cell in s]) for s in (before, after)]
+    return {name: (both[0][name], both[1][name]) for name in both[0]}
+
+
+def _frames(workspace: Workspace, videos: list[Video]) -> Tensor:
+    return torch.stack([read_video(workspace.video_path(video)).frames for video in videos])
+
+
+def _load(spec: str) -> Any:
+    module, _, attribute = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ReelignError(
+            f"There is no scorer {spec!r}: {error}.",
+            f"Known are {', '.join(SCORERS)}; any other is named as package.module:object.",
+        ) from error
