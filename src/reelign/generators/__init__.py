@@ -6,9 +6,9 @@ import difflib
 import importlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
@@ -52,7 +52,12 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
     # that diffusers keeps in fp32 on purpose.
     precision = {"default": dtype, "vae": torch.float32}
-    pipeline = getattr(diffusers, name).from_pretrained(source, torch_dtype=precision)
+    try:
+        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
+    except (OSError, SafetensorError) as error:
+        raise ReelignError(
+            f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
     module, _, attribute = GENERATORS[name].partition(":")
     family: type[Generator] = getattr(importlib.import_module(module), attribute)
@@ -77,7 +82,7 @@ def pipeline_class(source: str) -> str:
                 f"The folder {source} holds no model_index.json, so it is not a diffusers pipeline.",
                 "Give the folder that WanPipeline.save_pretrained (or another pipeline's) wrote, or a hub id.",
             )
-        return _class_name(json.loads(index.read_text()))
+        return _class_name(index)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         near = difflib.get_close_matches(source, MODELS, n=1)
         raise ReelignError(
@@ -89,19 +94,23 @@ def pipeline_class(source: str) -> str:
     return _class_name(_index_from_hub(source))
 
 
-def _class_name(index: dict[str, Any]) -> str:
-    return str(index["_class_name"])
+def _class_name(index: Path) -> str:
+    try:
+        return str(json.loads(index.read_text())["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReelignError(
+            f"{index} is damaged: it does not say the class of its pipeline.", "Download or save the pipeline again."
+        ) from error
 
 
-def _index_from_hub(model_id: str) -> dict[str, Any]:
+def _index_from_hub(model_id: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        index: dict[str, Any] = json.loads(Path(hf_hub_download(model_id, "model_index.json")).read_text())
+        return Path(hf_hub_download(model_id, "model_index.json"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ReelignError(
             f"{model_id} is no folder here and could not be read from the Hugging Face Hub ({type(error).__name__}).",
             "Check the spelling, the network and, for gated models, `hf auth login`.",
         ) from error
-    return index
