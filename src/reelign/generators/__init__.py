@@ -53,7 +53,8 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     # that diffusers keeps in fp32 on purpose.
     precision = {"default": dtype, "vae": torch.float32}
     try:
-        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
+        diffusers.utils.logging.disable_progress_bar()
+    pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."

@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from reelign.generators.base import DEFAULTS_FILE
-from reelign.spriteworld.prompts import all_captions
+from reelign.spriteworld.prompts import all_captions, held_out_captions, train_captions
 from reelign.spriteworld.world import FPS, NUM_FRAMES, SIZE
 
 MAX_SEQUENCE_LENGTH = 8
@@ -86,7 +86,7 @@ def build_pipeline(vae: AutoencoderKLWan, *, seed: int, width: int, layers: int)
 
 
 def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
-    """Write the complete diffusers folder, and beside it how the model is sampled by default.
+    """Write the complete diffusers folder, and beside it how it is sampled by default and its prompts.
 
     The two large parts are stored in fp16 and upcast on loading; the text encoder stays fp32, since transformers would
     load it in the precision of its file and leave the pipeline mixed.
@@ -105,3 +105,6 @@ def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
         "num_inference_steps": NUM_INFERENCE_STEPS,
     }
     (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n")
+    (folder / "prompts").mkdir(exist_ok=True)
+    (folder / "prompts" / "train.txt").write_text("\n".join(train_captions()) + "\n")
+    (folder / "prompts" / "held_out.txt").write_text("\n".join(held_out_captions()) + "\n")

@@ -231,9 +231,7 @@ def main() -> None:
     generator = pretrain(arguments.work, settings)
     save_pipeline(generator.pipeline, arguments.out)
     measured = {"settings": asdict(settings), "seconds": round(time.time() - began)}
-    shipped = Wan(
-        type(generator.pipeline).from_pretrained(arguments.out, torch_dtype=torch.float32), str(arguments.out)
-    )
+    shipped = Wan(type(generator.pipeline).from_pretrained(arguments.out, dtype=torch.float32), str(arguments.out))
     shipped.pipeline.set_progress_bar_config(disable=True)
     measured["gates"] = gates(shipped, samples=arguments.samples, seed=1)
     (arguments.out / "gates.json").write_text(json.dumps(measured, indent=2) + "\n")
