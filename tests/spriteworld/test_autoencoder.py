@@ -94,7 +94,7 @@ def test_normalised_latents_keep_some_of_their_spectrum(vae: AutoencoderKLWan) -
     latents = encode(vae, sample_mix(32, torch.Generator().manual_seed(4))[0]) / spread
     assert 0.8 < float(latents.square().mean()) < 1.25
     deviations = latents.std(dim=(0, 2, 3, 4))
-    assert deviations[:8].mean() > 4 * deviations[-8:].mean()
+    assert deviations[:8].mean() > 2 * deviations[-8:].mean()
 
 
 def test_factors_are_exact_at_full_rank() -> None:

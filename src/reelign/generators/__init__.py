@@ -52,9 +52,9 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
     # that diffusers keeps in fp32 on purpose.
     precision = {"default": dtype, "vae": torch.float32}
+    diffusers.utils.logging.disable_progress_bar()
     try:
-        diffusers.utils.logging.disable_progress_bar()
-    pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
+        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."

@@ -98,9 +98,14 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 def _disk_is_full(error: BaseException) -> bool:
     # torch.save and safetensors wrap the system's error in their own; the number survives only in the text.
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # A quota or a limit on a file's size ends a run the same way.
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in numbers:
         return True
-    return "No space left on device" in str(error) or "os error 28" in str(error) or "PytorchStreamWriter" in str(error)
+    text = str(error)
+    return "PytorchStreamWriter" in text or any(
+        os.strerror(number) in text or f"os error {number}" in text for number in numbers
+    )
 
 
 def _flush(folder: Path) -> None:

@@ -125,7 +125,7 @@ def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") 
     """
     try:
         generator.pipeline.load_lora_weights(str(path), adapter_name=name)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: weights of another width
         raise ReelignError(
             f"{path} could not be loaded as an adapter of {generator.model}: {error}",
             "Give a folder or safetensors file written by `reelign align` or `save_lora_weights`.",

@@ -122,9 +122,11 @@ class Trainer(Generic[BatchT]):
                     bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
                     bar.update()
                     done = step + 1 == settings.steps
-                    if done or interrupted() or (step + 1) % settings.checkpoint_every == 0:
+                    # Asked once: a Ctrl-C between two questions would end the run without its checkpoint.
+                    stop = interrupted()
+                    if done or stop or (step + 1) % settings.checkpoint_every == 0:
                         self._save(step + 1)
-                    if interrupted() and not done:
+                    if stop and not done:
                         raise KeyboardInterrupt
         finally:
             bar.close()
