@@ -49,7 +49,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
                 {name: tensor.cpu().contiguous() for name, tensor in checkpoint.ema.items()},
                 partial / "ema.safetensors",
             )
-        torch.save(checkpoint.optimiser, partial / "optimiser.pt")
+        # Through Python's own file: torch's writer says of a full disk only that its position is unexpected.
+        with (partial / "optimiser.pt").open("wb") as file:
+            torch.save(checkpoint.optimiser, file)
         (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, "stream": checkpoint.stream}))
         _flush(partial)
         shutil.rmtree(final, ignore_errors=True)
@@ -96,15 +98,20 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         ) from error
 
 
-def _disk_is_full(error: BaseException) -> bool:
-    # torch.save and safetensors wrap the system's error in their own; the number survives only in the text.
-    # A quota or a limit on a file's size ends a run the same way.
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError) and error.errno in numbers:
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a quota, or a limit on a file's size: they end a run the same way."""
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    # safetensors wraps the system's error in its own, where the number survives only in the text; torch raises
+    # another error while it handles the system's.
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in FULL:
         return True
     text = str(error)
-    return "PytorchStreamWriter" in text or any(
-        os.strerror(number) in text or f"os error {number}" in text for number in numbers
+    return any(os.strerror(number) in text or f"os error {number}" in text for number in FULL) or _disk_is_full(
+        error.__cause__ or error.__context__
     )
 
 
