@@ -1,0 +1,201 @@
+"""The policy: one set of weights, a reference that stays, an adapter that plain diffusers takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reelign.diffusion.samplers import initial_noise
+from reelign.errors import ReelignError
+from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
+from reelign.training import LoRA, Policy, load_adapter
+
+PLAIN_DIFFUSERS = """
+import sys
+import torch
+from diffusers import WanPipeline
+torch.set_num_threads(1)
+folder, adapter, noise, out = sys.argv[1:]
+pipe = WanPipeline.from_pretrained(folder)
+def sample():
+    return pipe(prompt="a red square", negative_prompt="", num_frames=9, height=16, width=16, num_inference_steps=3,
+                guidance_scale=5.0, latents=torch.load(noise), max_sequence_length=8, output_type="latent").frames
+base = sample()
+pipe.load_lora_weights(adapter)
+assert pipe.get_list_adapters() == {"transformer": ["default_0"]}, pipe.get_list_adapters()
+torch.save({"base": base, "aligned": sample()}, out)
+assert not [name for name in sys.modules if name.startswith("reelign")]
+"""
+
+
+def velocity(generator: Generator, conditioning: Conditioning) -> Tensor:
+    noisy = torch.randn(2, 16, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return generator.velocity(noisy, torch.tensor([0.3, 0.8]), conditioning)
+
+
+def move(policy: Policy, by: float = 0.5) -> None:
+    """Change every trained weight, as training would."""
+    chance = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in policy.parameters.values():
+            parameter.add_(by * torch.randn(parameter.shape, generator=chance))
+
+
+def sample(generator: Generator, size: VideoSize) -> Tensor:
+    guidance = Guidance(5.0, generator.encode_prompts([""]))
+    return generator.sample(generator.encode_prompts(["a red square"]), [0], size, steps=3, guidance=guidance)
+
+
+def test_a_new_policy_and_its_reference_are_the_base(tiny_wan: Generator, conditioning: Conditioning) -> None:
+    base = velocity(tiny_wan, conditioning)
+    policy = Policy(tiny_wan, LoRA(rank=2))
+    assert torch.equal(velocity(tiny_wan, conditioning), base)
+    with policy.using("reference"):
+        assert torch.equal(velocity(tiny_wan, conditioning), base)
+
+
+def test_training_moves_the_policy_and_leaves_the_reference(tiny_wan: Generator, conditioning: Conditioning) -> None:
+    base = velocity(tiny_wan, conditioning)
+    policy = Policy(tiny_wan, LoRA(rank=2))
+    move(policy)
+    moved = velocity(tiny_wan, conditioning)
+    assert (moved - base).abs().max() > 1e-3
+    with policy.using("reference"):
+        assert torch.equal(velocity(tiny_wan, conditioning), base)
+    assert torch.equal(velocity(tiny_wan, conditioning), moved)
+
+
+def test_the_adapter_comes_back_on_after_an_error(tiny_wan: Generator, conditioning: Conditioning) -> None:
+    policy = Policy(tiny_wan, LoRA(rank=2))
+    move(policy)
+    moved = velocity(tiny_wan, conditioning)
+    with pytest.raises(KeyError), policy.using("reference"):
+        raise KeyError
+    assert torch.equal(velocity(tiny_wan, conditioning), moved)
+
+
+def test_there_is_no_second_copy_of_the_model(tiny_wan: Generator) -> None:
+    transformer = tiny_wan.denoisers["transformer"]
+    before = sum(parameter.numel() for parameter in transformer.parameters())
+    policy = Policy(tiny_wan, LoRA(rank=2))
+    trained = sum(parameter.numel() for parameter in policy.parameters.values())
+    assert sum(parameter.numel() for parameter in transformer.parameters()) == before + trained
+    assert trained < before / 4
+    assert all("lora_" in name for name in policy.parameters)
+
+
+def test_initial_weights_belong_to_their_seed_and_leave_the_global_chance_alone(tiny_wan_folder: Path) -> None:
+    def state(seed: int) -> dict[str, Tensor]:
+        return Policy(load_generator(str(tiny_wan_folder)), LoRA(rank=2), seed=seed).state_dict()
+
+    generator = load_generator(str(tiny_wan_folder))
+    before = torch.get_rng_state()
+    Policy(generator, LoRA(rank=2))
+    assert torch.equal(torch.get_rng_state(), before)
+    first, same, other = state(0), state(0), state(1)
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_adapter_weights_are_fp32_over_a_bf16_base(tiny_wan_folder: Path) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=torch.bfloat16), LoRA(rank=2))
+    assert {parameter.dtype for parameter in policy.parameters.values()} == {torch.float32}
+
+
+def test_full_fine_tuning_trains_everything_and_has_no_reference(tiny_wan: Generator) -> None:
+    policy = Policy(tiny_wan, None)
+    assert len(policy.parameters) == len(list(tiny_wan.denoisers["transformer"].parameters()))
+    with pytest.raises(ReelignError, match="no reference"), policy.using("reference"):
+        pass
+
+
+def test_extra_modules_train_with_the_adapter(tiny_wan: Generator) -> None:
+    head = torch.nn.Linear(2, 1)
+    policy = Policy(tiny_wan, LoRA(rank=2), extra={"head": head})
+    assert policy.parameters["head.weight"] is head.weight
+
+
+def test_states_load_strictly(tiny_wan: Generator) -> None:
+    policy = Policy(tiny_wan, LoRA(rank=2))
+    state = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    move(policy)
+    policy.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in policy.state_dict().items())
+    state["stranger"] = state.pop(next(iter(state)))
+    with pytest.raises(ReelignError, match=r"do not fit: missing .*unexpected .'stranger'"):
+        policy.load_state_dict(state)
+
+
+def test_a_saved_adapter_is_the_same_in_a_fresh_process_of_plain_diffusers(
+    tiny_wan: Generator, tiny_wan_folder: Path, tiny_size: VideoSize, tmp_path: Path
+) -> None:
+    base = sample(tiny_wan, tiny_size)
+    policy = Policy(tiny_wan, LoRA(rank=4, alpha=12))
+    move(policy)
+    file = policy.save(tmp_path / "adapter")
+    assert file.is_file()
+    torch.save(initial_noise((1, *tiny_wan.latent_shape(tiny_size)), [0], "cpu"), tmp_path / "noise.pt")
+    arguments = [tiny_wan_folder, tmp_path / "adapter", tmp_path / "noise.pt", tmp_path / "out.pt"]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN_DIFFUSERS, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    out = torch.load(tmp_path / "out.pt")
+    torch.testing.assert_close(out["base"], base, rtol=0, atol=1e-5)
+    torch.testing.assert_close(out["aligned"], sample(tiny_wan, tiny_size), rtol=0, atol=1e-5)
+    assert (out["aligned"] - out["base"]).abs().max() > 1e-2
+
+
+def test_a_saved_adapter_loads_into_a_generator(
+    tiny_wan: Generator, tiny_wan_folder: Path, tiny_size: VideoSize, tmp_path: Path
+) -> None:
+    policy = Policy(tiny_wan, LoRA(rank=4, alpha=12))
+    move(policy)
+    file = policy.save(tmp_path / "adapter")
+    for path in (file, file.parent):
+        other = load_generator(str(tiny_wan_folder))
+        load_adapter(other, path)
+        assert other.pipeline.get_list_adapters() == {"transformer": ["aligned"]}
+        torch.testing.assert_close(sample(other, tiny_size), sample(tiny_wan, tiny_size), rtol=0, atol=1e-5)
+        assert not any(parameter.requires_grad for parameter in other.denoisers["transformer"].parameters())
+
+
+@pytest.mark.parametrize("prefix", ["", "unet.", "transformer.strangers."])
+def test_an_adapter_none_of_whose_keys_fit_is_refused(tiny_wan: Generator, tmp_path: Path, prefix: str) -> None:
+    layers = {
+        f"{prefix}blocks.9.attn1.to_q.lora_A.weight": torch.ones(2, 24),
+        f"{prefix}blocks.9.attn1.to_q.lora_B.weight": torch.ones(24, 2),
+    }
+    save_file(layers, tmp_path / "strange.safetensors")
+    with pytest.raises(ReelignError, match="strange"):
+        load_adapter(tiny_wan, tmp_path / "strange.safetensors")
+
+
+def test_an_adapter_of_another_width_is_refused(tiny_wan: Generator, tmp_path: Path) -> None:
+    layers = {
+        "transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 48),
+        "transformer.blocks.0.attn1.to_q.lora_B.weight": torch.ones(48, 2),
+    }
+    save_file(layers, tmp_path / "wide.safetensors")
+    with pytest.raises(ReelignError, match="wide"):
+        load_adapter(tiny_wan, tmp_path / "wide.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors here"])
+def test_a_file_that_is_no_adapter_is_refused(tiny_wan: Generator, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ReelignError, match="broken"):
+        load_adapter(tiny_wan, path)
+
+
+def test_a_missing_adapter_is_refused(tiny_wan: Generator, tmp_path: Path) -> None:
+    with pytest.raises(ReelignError, match="nowhere"):
+        load_adapter(tiny_wan, tmp_path / "nowhere")
