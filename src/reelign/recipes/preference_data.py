@@ -101,7 +101,12 @@ def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Gene
     """As many of the workspace's own base samples as there are pairs, drawn without a look at any judgement."""
     groups = workspace.groups("train", "")
     row = {text: index for index, text in enumerate(data.prompts)}
-    videos = [(video, row[group.prompt.text]) for group in groups for video in group.videos]
+    videos = [(video, row[group.prompt.text]) for group in groups if group.prompt.text in row for video in group.videos]
+    if not videos:
+        raise ReelignError(
+            f"{workspace.root} holds no base sample of the prompts that the preferences are about.",
+            "Generate candidates of these prompts first: reelign generate -w WORKSPACE",
+        )
     drawn = [videos[index] for index in torch.randperm(len(videos), generator=chance)[: len(data.rows)].tolist()]
     latents = torch.stack([_stored(_clip(workspace, video)) for video, _ in drawn])
     return latents, torch.tensor([index for _, index in drawn])
