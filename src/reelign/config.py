@@ -54,13 +54,13 @@ def schema(kind: type[Any]) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file."""
     try:
-        loaded = yaml.safe_load(path.read_text())
-    except OSError as error:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
         raise ReelignError(f"There is no config file {path}.", "Check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReelignError(f"{path} cannot be read as a config file: {error}.", "Give a YAML text file.") from error
     except yaml.YAMLError as error:
-        raise ReelignError(
-            f"{path} is not valid YAML: {str(error).splitlines()[-1].strip()}.", "Correct it."
-        ) from error
+        raise ReelignError(f"{path} is not valid YAML: {_yaml_problem(error)}.", "Correct it.") from error
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -81,8 +81,27 @@ def parse_overrides(words: Sequence[str]) -> Layer:
         *parents, last = key.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[last] = yaml.safe_load(value)
+            if not isinstance(node, dict):
+                raise ReelignError(f"{word!r} contradicts the value given for {parent!r} before.", "Leave one out.")
+        node[last] = _override_value(word, value)
     return "the command line", nested
+
+
+def _override_value(word: str, value: str) -> Any:
+    """The value as YAML; nothing after the `=` is an empty text, as in a shell."""
+    try:
+        return yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ReelignError(
+            f"the command line: the value of {word!r} is not valid YAML: {_yaml_problem(error)}.",
+            "Quote text that holds YAML's own signs: key='\"[text\"'.",
+        ) from error
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{problem} in line {mark.line + 1}" if mark else problem
 
 
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
@@ -122,32 +141,50 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError, kind: Any, layers: Sequence[Layer]) -> ReelignError:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    names = {
-        part.name
-        for part in (f.default for p in dataclass_parts(kind) for f in dataclasses.fields(p))
-        if hasattr(part, "name")
-    }
-    # pydantic puts the union member's tag or class into the path; users never wrote it.
-    classes = {part.__name__ for part in dataclass_parts(kind)} | {
-        part.__name__.lower() for part in dataclass_parts(kind)
-    }
-    key = ".".join(part for part in path if part not in classes and part not in names)
-    where = next((name for name, layer in reversed(layers) if _holds(layer, key)), "the settings")
+    key, owners = _locate(kind, [str(part) for part in first["loc"]])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        valid = _valid_keys(kind, key)
+        valid = sorted({field.name for owner in owners for field in dataclasses.fields(owner)})
         near = difflib.get_close_matches(key.rpartition(".")[2], valid, n=1, cutoff=0.5)
         mend = f"Did you mean {near[0]!r}? " if near else ""
+        where = _origin(layers, key)
         return ReelignError(f"{where}: there is no key {key!r}.", f"{mend}Valid keys here: {', '.join(valid)}.")
     expected = first["msg"].removeprefix("Value error, ")
-    return ReelignError(f"{where}: {key} = {first['input']!r} is not valid.", f"{expected[:1].upper()}{expected[1:]}.")
+    if first["type"] == "value_error":
+        # A dataclass refused its own values: by custom the message begins with the field's name and holds its value.
+        field = ".".join(part for part in (key, expected.split()[0]) if part)
+        return ReelignError(f"{_origin(layers, field)}: {field} is not valid: {expected}.", "Give another value.")
+    return ReelignError(
+        f"{_origin(layers, key)}: {key} = {first['input']!r} is not valid.", f"{expected[:1].upper()}{expected[1:]}."
+    )
 
 
-def _tags(kind: Any) -> set[str]:
-    """What pydantic puts into an error's path for a member of a union; users never wrote it."""
-    parts = dataclass_parts(kind)
-    names = {field.default for part in parts for field in dataclasses.fields(part) if field.name == "name"}
-    return {part.__name__ for part in parts} | {str(name) for name in names}
+def _locate(kind: Any, path: Sequence[str]) -> tuple[str, list[Any]]:
+    """The key as a user writes it, and the dataclasses of which its last part is, or should be, a field.
+
+    pydantic puts the tag of a union's member into an error's path; users never wrote it.
+    """
+    owners = inside = [kind]
+    key: list[str] = []
+    for part in path:
+        chosen = [member for member in inside if part in _tags(member)] if len(inside) > 1 else []
+        if chosen:
+            inside = chosen
+            continue
+        key.append(part)
+        owners = inside
+        hints = [typing.get_type_hints(owner).get(part) for owner in owners]
+        members = [inner for hint in hints for inner in (hint, *typing.get_args(hint))]
+        inside = [member for member in members if dataclasses.is_dataclass(member)]
+    return ".".join(key), owners
+
+
+def _tags(member: Any) -> set[str]:
+    return {member.__name__, *(str(field.default) for field in dataclasses.fields(member) if field.name == "name")}
+
+
+def _origin(layers: Sequence[Layer], key: str) -> str:
+    """The layer that has the last word on a key."""
+    return next((name for name, layer in reversed(layers) if _holds(layer, key)), "the settings")
 
 
 def _holds(layer: Any, key: str) -> bool:
@@ -156,13 +193,3 @@ def _holds(layer: Any, key: str) -> bool:
             return False
         layer = layer[part]
     return True
-
-
-def _valid_keys(kind: Any, key: str) -> list[str]:
-    """Keys valid beside `key`."""
-    candidates = [kind]
-    for parent in key.split(".")[:-1]:
-        hints = [typing.get_type_hints(candidate).get(parent) for candidate in candidates]
-        inner = [part for hint in hints for part in (hint, *typing.get_args(hint))]
-        candidates = [part for part in inner if dataclasses.is_dataclass(part)]
-    return sorted({field.name for candidate in candidates for field in dataclasses.fields(candidate)})

@@ -5,6 +5,7 @@ Each takes a workspace folder and settings as keywords (nested ones as dicts), o
 
 from __future__ import annotations
 
+import difflib
 import json
 import resource
 import time
@@ -186,9 +187,14 @@ def _settings(workspace: Workspace, section: str, layers: list[Layer] | None, gi
     stored = read_yaml(path) if path.exists() else {}
     for name in stored:
         if name not in SECTIONS:
-            raise ReelignError(f"{path}: there is no section {name!r}.", f"Sections: {', '.join(SECTIONS)}.")
-    own: list[Layer] = [(str(path), stored.get(section) or {})]
-    return resolve(SECTIONS[section], [*own, *(layers or []), ("the call", given)])
+            near = difflib.get_close_matches(str(name), SECTIONS, n=1)
+            mend = f"Did you mean {near[0]!r}? " if near else ""
+            raise ReelignError(f"{path}: there is no section {name!r}.", f"{mend}Sections: {', '.join(SECTIONS)}.")
+    own = stored.get(section) or {}
+    if not isinstance(own, Mapping):
+        raise ReelignError(f"{path}: {section} = {own!r} is not valid.", "Write `key: value` lines under it.")
+    layers = [(str(path), own), *(layers or []), ("the call", given)]
+    return resolve(SECTIONS[section], layers)
 
 
 def _load(workspace: Workspace) -> Generator:
