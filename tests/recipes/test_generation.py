@@ -1,0 +1,91 @@
+"""Generating: what is there is not made again, and a seed always gives the same latents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reelign.errors import ReelignError
+from reelign.generators import Generator
+from reelign.recipes.generation import GenerateSettings, generate
+from reelign.records import Workspace
+from reelign.video import read_video
+
+
+def latents(workspace: Workspace) -> dict[str, Tensor]:
+    found = {}
+    for video in workspace.videos():
+        path = workspace.latents_path(video)
+        assert path is not None
+        found[video.id] = load_file(path)[str(video.latents_key)]
+    return found
+
+
+def test_every_candidate_is_kept_as_video_and_latents(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    done = generate(empty, tiny_wan, small)
+    assert (done.made, done.already_there, done.failed) == (6, 0, ())
+    assert [len(group.videos) for group in empty.groups("train", "")] == [3, 3]
+    assert len({video.seed for video in done.videos}) == 6
+    for video in done.videos:
+        clip = read_video(empty.video_path(video))
+        assert clip.frames.shape == (9, 3, 16, 16)
+        assert clip.fps == 8
+        own = latents(empty)[video.id]
+        with torch.no_grad():
+            decoded = tiny_wan.decode(own[None])[0]
+        assert (decoded - clip.frames).abs().mean() < 0.1
+
+
+def test_a_second_call_makes_only_what_is_missing(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    generate(empty, tiny_wan, replace(small, candidates=1))
+    first = {video.id: video.created for video in empty.videos()}
+    again = generate(empty, tiny_wan, small)
+    assert (again.made, again.already_there) == (4, 2)
+    assert len(again.videos) == 6
+    assert {video.id: video.created for video in empty.videos() if video.id in first} == first
+    assert generate(empty, tiny_wan, small).made == 0
+
+
+def test_the_same_seeds_give_the_same_latents_whatever_the_batch(
+    empty: Workspace, tiny_wan: Generator, tiny_wan_folder: Path, tmp_path: Path, small: GenerateSettings
+) -> None:
+    generate(empty, tiny_wan, small)
+    other = Workspace.create(tmp_path / "other", model=str(tiny_wan_folder))
+    other.add_prompts([prompt.text for prompt in reversed(empty.prompts("train"))], "train")
+    generate(other, tiny_wan, replace(small, batch_size=1))
+    first, second = latents(empty), latents(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-5)
+
+
+def test_base_and_adapter_are_sampled_at_the_same_seeds(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    generate(empty, tiny_wan, small)
+    generate(empty, tiny_wan, small, adapter="aligned")
+    base, aligned = (empty.videos("train", adapter) for adapter in ("", "aligned"))
+    assert [video.seed for video in base] == [video.seed for video in aligned]
+    assert not {video.id for video in base} & {video.id for video in aligned}
+
+
+def test_a_split_without_prompts_is_refused(empty: Workspace, tiny_wan: Generator, small: GenerateSettings) -> None:
+    with pytest.raises(ReelignError, match="no prompts in split 'held_out'"):
+        generate(empty, tiny_wan, replace(small, split="held_out"))
+
+
+def test_a_size_the_model_cannot_make_is_refused_before_anything_is_made(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    with pytest.raises(ReelignError, match="nearest size it can make is 9 frames"):
+        generate(empty, tiny_wan, replace(small, num_frames=10))
+    assert empty.videos() == []

@@ -1,0 +1,110 @@
+"""Preferences and their latents, from a workspace and from a user's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.generators import Generator
+from reelign.recipes.preference_data import PreferenceData, file_preferences, random_videos, workspace_preferences
+from reelign.records import FilePair, Workspace, write_pairs
+from reelign.video import read_video, write_video
+
+
+@pytest.fixture
+def pair_file(tmp_path: Path) -> Path:
+    chance = torch.Generator().manual_seed(0)
+    pairs = []
+    for number in range(2):
+        paths = [tmp_path / f"{number}-{side}.mp4" for side in ("chosen", "rejected")]
+        for path, light in zip(paths, (0.8, 0.1), strict=True):
+            write_video(path, light + 0.1 * torch.rand(9, 3, 16, 16, generator=chance), 8)
+        pairs.append(FilePair(prompt="a red square", chosen=paths[0], rejected=paths[1]))
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    return tmp_path / "pairs.csv"
+
+
+def test_the_votes_become_pairs_with_the_samplers_own_latents(judged: Workspace, tiny_wan: Generator) -> None:
+    data = workspace_preferences(judged, "all")
+    latents, rows = data.pairs(tiny_wan, judged.root / "cache")
+    assert latents.shape == (6, 2, 16, 3, 2, 2)
+    assert rows.tolist() == [0, 0, 0, 1, 1, 1]
+    for pair, (chosen, rejected) in enumerate(zip(data.chosen, data.rejected, strict=True)):
+        assert read_video(chosen.path).frames.mean() > read_video(rejected.path).frames.mean()
+        for column, clip in enumerate((chosen, rejected)):
+            assert clip.shard is not None
+            assert torch.equal(latents[pair, column], load_file(clip.shard)[str(clip.key)])
+
+
+def test_best_against_worst_is_one_pair_a_prompt(judged: Workspace) -> None:
+    assert workspace_preferences(judged, "best_worst").rows == [0, 1]
+
+
+def test_no_preference_is_refused_with_the_reasons(judged: Workspace) -> None:
+    with pytest.raises(ReelignError, match=r"no preference to train on \(6 x"):
+        workspace_preferences(judged, "all", {"MQ": 1.0})
+
+
+def test_files_go_through_the_vae_once(pair_file: Path, tiny_wan: Generator, tmp_path: Path) -> None:
+    data = file_preferences(pair_file)
+    latents, rows = data.pairs(tiny_wan, tmp_path / "cache")
+    assert rows.tolist() == [0, 0]
+    expected = tiny_wan.encode(read_video(data.rejected[1].path).frames[None])[0]
+    torch.testing.assert_close(latents[1, 1], expected)
+
+    cached = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(cached) == 4
+    tiny_wan.pipeline.vae = None  # nothing is left to encode with
+    again, _ = file_preferences(pair_file).pairs(tiny_wan, tmp_path / "cache")
+    assert torch.equal(again, latents)
+
+
+def test_the_key_follows_the_content_of_the_files(pair_file: Path) -> None:
+    before = file_preferences(pair_file)
+    assert file_preferences(pair_file).key == before.key
+    write_video(before.chosen[0].path, torch.zeros(9, 3, 16, 16), 8)
+    assert file_preferences(pair_file).key != before.key
+
+
+def test_a_file_with_frames_the_vae_would_drop_is_named(pair_file: Path, tiny_wan: Generator, tmp_path: Path) -> None:
+    data = file_preferences(pair_file)
+    write_video(data.chosen[1].path, torch.zeros(10, 3, 16, 16), 8)
+    with pytest.raises(ReelignError, match=r"1-chosen\.mp4.*10 frames") as caught:
+        data.pairs(tiny_wan, tmp_path / "cache")
+    assert "9 frames" in caught.value.mend
+
+
+def test_files_of_two_sizes_are_refused(pair_file: Path, tiny_wan: Generator, tmp_path: Path) -> None:
+    data = file_preferences(pair_file)
+    write_video(data.chosen[1].path, torch.zeros(5, 3, 16, 16), 8)
+    with pytest.raises(ReelignError, match="differ in size"):
+        data.pairs(tiny_wan, tmp_path / "cache")
+
+
+def test_random_videos_are_the_workspaces_own_and_belong_to_their_prompt(judged: Workspace) -> None:
+    data = workspace_preferences(judged, "all")
+    latents, rows = random_videos(judged, data, generator_from(0))
+    again, _ = random_videos(judged, data, generator_from(0))
+    assert latents.shape == (6, 16, 3, 2, 2)
+    assert torch.equal(latents, again)
+    for row, prompt in enumerate(data.prompts):
+        group = next(group for group in judged.groups() if group.prompt.text == prompt)
+        own = []
+        for video in group.videos:
+            path = judged.latents_path(video)
+            assert path is not None
+            own.append(load_file(path)[str(video.latents_key)])
+        for drawn in latents[rows == row]:
+            assert any(torch.equal(drawn, each) for each in own)
+
+
+def test_random_videos_beside_foreign_pairs_are_refused(judged: Workspace, pair_file: Path) -> None:
+    foreign = file_preferences(pair_file)
+    foreign = PreferenceData(["a disc"], foreign.chosen, foreign.rejected, foreign.rows, foreign.key)
+    with pytest.raises(ReelignError, match="holds no base sample"):
+        random_videos(judged, foreign, generator_from(0))
