@@ -199,7 +199,10 @@ def claim_run(folder: Path, config: dict[str, Any]) -> None:
             "Give this one a name of its own (run=NAME), or remove that folder.",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    # Beside and renamed: half a config, left by a kill, would refuse the very run it belongs to.
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(text)
+    beside.replace(path)
 
 
 def _sft_videos(
