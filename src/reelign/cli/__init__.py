@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import functools
 import sys
 from collections.abc import Callable
 
 import typer
 
 from reelign.cli import align, demo, evaluate, export, generate, init, judge, push, report, sample, schema
-from reelign.errors import ReelignError
+from reelign.errors import ReelignError, disk_is_full
 
 app = typer.Typer(
     help="Align video generators with human preferences: generate, judge, align, evaluate, report.",
@@ -32,8 +32,25 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push": push.push,
     "schema": schema.schema,
 }
+
+
+class Stopped(Exception):
+    """Ctrl-C in a command. typer turns KeyboardInterrupt into a bare exit code and says nothing."""
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(command)
+    def run(*arguments: object, **options: object) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise Stopped from None
+
+    return run
+
+
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name)(_stoppable(_command))
 
 
 def main() -> None:
@@ -42,13 +59,15 @@ def main() -> None:
         app()
     except ReelignError as error:
         fail(error.what, error.mend)
-    except KeyboardInterrupt:
+    except Stopped:
         fail("Stopped.", "Nothing already made is lost; the same command again goes on where it stopped.", code=130)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not disk_is_full(error):
             raise
+        named = getattr(error, "filename", None) or "a file"
         fail(
-            f"The disk is full: {error.filename or 'a file'} could not be written.", "Free some space and run it again."
+            f"The disk is full: {named} could not be written.",
+            "Free some space and run the same command again; what was made before is kept.",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reelign.errors import ReelignError
+from reelign.errors import ReelignError, disk_is_full
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         _flush_folder(folder)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if _disk_is_full(error):
+        if disk_is_full(error):
             raise ReelignError(
                 f"The disk is full: checkpoint {final.name} could not be written to {folder}.",
                 "Free some space and run the same command again; it goes on from the last whole checkpoint.",
@@ -96,23 +95,6 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             f"The checkpoint {newest} cannot be read: {error}",
             "Remove that folder; the run then goes on from the checkpoint before it.",
         ) from error
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""A full disk, a quota, or a limit on a file's size: they end a run the same way."""
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    # safetensors wraps the system's error in its own, where the number survives only in the text; torch raises
-    # another error while it handles the system's.
-    if error is None:
-        return False
-    if isinstance(error, OSError) and error.errno in FULL:
-        return True
-    text = str(error)
-    return any(os.strerror(number) in text or f"os error {number}" in text for number in FULL) or _disk_is_full(
-        error.__cause__ or error.__context__
-    )
 
 
 def _flush(folder: Path) -> None:
