@@ -199,3 +199,14 @@ def test_a_file_that_is_no_adapter_is_refused(tiny_wan: Generator, tmp_path: Pat
 def test_a_missing_adapter_is_refused(tiny_wan: Generator, tmp_path: Path) -> None:
     with pytest.raises(ReelignError, match="nowhere"):
         load_adapter(tiny_wan, tmp_path / "nowhere")
+
+
+def test_an_adapter_only_some_of_whose_keys_fit_is_refused(tiny_wan: Generator, tmp_path: Path) -> None:
+    layers = {
+        f"transformer.blocks.{block}.attn1.to_q.lora_{side}.weight": torch.ones(shape)
+        for block in (0, 7)
+        for side, shape in (("A", (2, 24)), ("B", (24, 2)))
+    }
+    save_file(layers, tmp_path / "deeper.safetensors")
+    with pytest.raises(ReelignError, match=r"deeper.*blocks\.7\.attn1\.to_q"):
+        load_adapter(tiny_wan, tmp_path / "deeper.safetensors")

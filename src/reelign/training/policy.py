@@ -121,15 +121,23 @@ class Policy:
 def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") -> None:
     """Load a saved adapter into the generator for sampling, strictly.
 
-    diffusers only warns where no key fits; an adapter that changes nothing is refused here.
+    diffusers only warns where keys do not fit; an adapter that changes nothing, or of which a part would be left out in
+    silence, is refused here.
     """
     try:
-        generator.pipeline.load_lora_weights(str(path), adapter_name=name)
+        strangers = _unknown_layers(generator, path)
+        if not strangers:
+            generator.pipeline.load_lora_weights(str(path), adapter_name=name)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: weights of another width
         raise ReelignError(
             f"{path} could not be loaded as an adapter of {generator.model}: {error}",
             "Give a folder or safetensors file written by `reelign align` or `save_lora_weights`.",
         ) from error
+    if strangers:
+        raise ReelignError(
+            f"{path} does not fit {generator.model}, which has no {strangers[0]} ({len(strangers)} such layers).",
+            "Check that the adapter was trained on this model and that its keys start with 'transformer.'.",
+        )
     loaded = generator.pipeline.get_list_adapters()
     if not any(name in adapters for adapters in loaded.values()):
         raise ReelignError(
@@ -138,6 +146,17 @@ def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") 
         )
     for denoiser in generator.denoisers.values():
         denoiser.requires_grad_(False).eval()
+
+
+def _unknown_layers(generator: Generator, path: Path | str) -> list[str]:
+    """Layers that a saved adapter changes and the generator does not have."""
+    layers = {
+        f"{component}.{name}"
+        for component, denoiser in generator.denoisers.items()
+        for name, _ in denoiser.named_modules()
+    }
+    state: dict[str, Tensor] = generator.pipeline.lora_state_dict(str(path))
+    return sorted({key.partition(".lora_")[0] for key in state if ".lora_" in key} - layers)
 
 
 def _add_adapter(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int) -> None:
