@@ -101,7 +101,10 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     """The numbers that `evaluate` kept in the run's folder."""
     path = folder / EVALUATION
     if not path.exists():
-        raise ReelignError(f"The run {folder.name} was not evaluated yet.", f"reelign evaluate run={folder.name}")
+        raise ReelignError(
+            f"The run {folder.name} was not evaluated yet.",
+            f"Evaluate it: reelign evaluate -w WORKSPACE run={folder.name}",
+        )
     kept: dict[str, Any] = json.loads(path.read_text())
     return kept
 
@@ -131,11 +134,12 @@ def export_adapter(workspace: str | Path, out: str | Path, *, run: str = "align"
     opened = Workspace.open(workspace)
     source = run_folder(opened, run) / ADAPTER_FOLDER / ADAPTER_FILE
     out = Path(out)
+    if format not in ("diffusers", "comfyui"):
+        raise ReelignError(f"There is no adapter format {format!r}.", "Formats: diffusers, comfyui.")
+    out.parent.mkdir(parents=True, exist_ok=True)
     if format == "diffusers":
         shutil.copyfile(source, out)
         return out
-    if format != "comfyui":
-        raise ReelignError(f"There is no adapter format {format!r}.", "Formats: diffusers, comfyui.")
     layers = load_file(source)
     alpha = float(adapter_config(source)["lora_alpha"])
     named = load_generator(opened.model).original_lora_names(layers)
@@ -200,12 +204,23 @@ def push(workspace: str | Path, target: str, *, run: str = "align", samples: int
         samples=[CardSample(prompt=text[video.prompt_id], file=f"{video.id}.mp4") for video in shown],
     )
     if local == folder / "upload":
-        from huggingface_hub import HfApi
-
-        api = HfApi()
-        api.create_repo(target, exist_ok=True)
-        return str(api.upload_folder(repo_id=target, folder_path=str(local)))
+        return _upload(local, target)
     return str(local)
+
+
+def _upload(folder: Path, repository: str) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=str(folder)))
+    except Exception as error:  # of the hub, of its HTTP library, of the network: all end the same way
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ReelignError(
+            f"{repository} could not be uploaded: {reason}",
+            f"Check the name, the network and `hf auth login`; what was to be uploaded is in {folder}.",
+        ) from error
 
 
 def versions() -> dict[str, str]:
@@ -247,7 +262,8 @@ def _videos(workspace: Workspace, ids: list[str]) -> list[Video]:
 
 def _every(items: list[Any], count: int) -> list[Any]:
     """`count` items evenly spread over the list."""
-    return [items[index * len(items) // count] for index in range(min(count, len(items)))]
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def _write_whole(path: Path, text: str) -> None:
