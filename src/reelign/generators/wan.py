@@ -90,13 +90,14 @@ class Wan(Generator):
 
     def legal(self, size: VideoSize) -> VideoSize:
         config = self.pipeline.vae.config
-        _, patch_height, patch_width = self.pipeline.transformer.config.patch_size
+        patch_frames, patch_height, patch_width = self.pipeline.transformer.config.patch_size
         # The pipeline itself asks for multiples of 16 whatever the VAE's stride.
         step_height = max(16, config.scale_factor_spatial * patch_height)
         step_width = max(16, config.scale_factor_spatial * patch_width)
         stride = config.scale_factor_temporal
+        latent_frames = max(1, round(((size.num_frames - 1) / stride + 1) / patch_frames)) * patch_frames
         return VideoSize(
-            num_frames=max(0, round((size.num_frames - 1) / stride)) * stride + 1,
+            num_frames=(latent_frames - 1) * stride + 1,
             height=max(1, round(size.height / step_height)) * step_height,
             width=max(1, round(size.width / step_width)) * step_width,
         )

@@ -39,13 +39,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_pipeline(vae: AutoencoderKLWan, *, seed: int, width: int, layers: int) -> WanPipeline:
+def build_pipeline(
+    vae: AutoencoderKLWan, *, seed: int, width: int, layers: int, patch: tuple[int, int, int]
+) -> WanPipeline:
     """An untrained `WanPipeline` over the given autoencoder.
 
     Args:
         seed: of the initial weights.
         width: of the transformer, a multiple of 32.
         layers: blocks of the transformer.
+        patch: latent frames, rows and columns that make a token.
     """
     tokenizer = build_tokenizer()
     channels = vae.config.z_dim
@@ -64,7 +67,7 @@ def build_pipeline(vae: AutoencoderKLWan, *, seed: int, width: int, layers: int)
             )
         )
         transformer = WanTransformer3DModel(
-            patch_size=(1, 1, 1),
+            patch_size=patch,
             num_attention_heads=width // 32,
             attention_head_dim=32,
             in_channels=channels,

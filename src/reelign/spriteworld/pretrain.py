@@ -53,6 +53,8 @@ class Pretraining:
     """Share of samples trained on the empty prompt, for classifier-free guidance."""
     width: int = 128
     layers: int = 4
+    patch: tuple[int, int, int] = (1, 1, 1)
+    """Larger tokens are fewer and cheaper, but a token's noise must fit through `width` with room to spare."""
     seed: int = 0
 
 
@@ -97,7 +99,9 @@ def pretrain(folder: Path, settings: Pretraining) -> Wan:
     folder.mkdir(parents=True, exist_ok=True)
     vae = _autoencoder(folder, settings)
     data = _dataset(folder, vae, settings)
-    pipeline = build_pipeline(vae, seed=settings.seed, width=settings.width, layers=settings.layers)
+    pipeline = build_pipeline(
+        vae, seed=settings.seed, width=settings.width, layers=settings.layers, patch=settings.patch
+    )
     generator = Wan(pipeline, str(folder))
     policy = Policy(generator, None, extra={"text_encoder": pipeline.text_encoder})
     stream = ShuffledStream(
@@ -189,7 +193,9 @@ def _dataset(folder: Path, vae: AutoencoderKLWan, settings: Pretraining) -> dict
     path = folder / f"mix-{settings.videos}-{settings.seed}.safetensors"
     if path.exists():
         return load_file(path)
-    encoder = Wan(build_pipeline(vae, seed=settings.seed, width=settings.width, layers=1), str(folder))
+    encoder = Wan(
+        build_pipeline(vae, seed=settings.seed, width=settings.width, layers=1, patch=settings.patch), str(folder)
+    )
     row = {text: index for index, text in enumerate(all_captions())}
     latents, captions = [], []
     for start in trange(0, settings.videos, 500, desc="encode the mix"):
