@@ -6,6 +6,7 @@ Each takes a workspace folder and settings as keywords (nested ones as dicts), o
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import resource
 import time
@@ -15,19 +16,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 
 from reelign.config import Layer, ModelSettings, read_yaml, resolve
 from reelign.errors import ReelignError
 from reelign.evaluation import Evaluated, EvaluateSettings
 from reelign.evaluation import evaluate as compare_videos
-from reelign.generators import Generator, load_generator, resolve_model
+from reelign.evaluation.evaluate import load_scorer
+from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
 from reelign.recipes.generation import Candidates, Generated, GenerateSettings, Sampling
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged, JudgeSettings
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned, AlignSettings
 from reelign.recipes.offline import align as align_offline
-from reelign.recipes.preference_data import file_hash, file_preferences, workspace_preferences
+from reelign.recipes.preference_data import file_preferences, workspace_preferences
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.training import load_adapter
 from reelign.video import write_video
@@ -60,6 +63,7 @@ def init(
         prompts, held_out: text files with a prompt a line, to train on and to evaluate on. A model folder may bring
             its own as `prompts/train.txt` and `prompts/held_out.txt`.
     """
+    model = _known_model(model)
     workspace = Workspace.create(folder, model=model)
     config = workspace.root / WORKSPACE_CONFIG
     if not config.exists():
@@ -98,6 +102,7 @@ def align(
     """Train an adapter on the workspace's preferences, or on a CSV or Parquet file of pairs."""
     opened = Workspace.open(workspace)
     wanted = _settings(opened, "align", layers, settings)
+    _check_run_name(wanted.run)
     if pairs is not None:
         data = file_preferences(Path(pairs))
     else:
@@ -109,6 +114,9 @@ def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **sett
     """Make what is missing of the held-out videos of base and aligned, compare them, and keep the numbers."""
     opened = Workspace.open(workspace)
     wanted = _settings(opened, "evaluate", layers, settings)
+    # Before hours of sampling, not after.
+    load_scorer(wanted.scorer)
+    run_folder(opened, wanted.run)
     sampling = replace(
         _settings(opened, "generate", None, {}), split=wanted.split, candidates=wanted.seeds, seed=wanted.seed
     )
@@ -197,26 +205,70 @@ def _settings(workspace: Workspace, section: str, layers: list[Layer] | None, gi
     return resolve(SECTIONS[section], layers)
 
 
+def _known_model(model: str) -> str:
+    """The model's name as a workspace keeps it: a folder by its whole path, found from anywhere.
+
+    What is wrong with a folder is said before a workspace is made for it; a hub id is looked up when it is loaded.
+    """
+    source = resolve_model(model)
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
+    if not is_hub_id:
+        check_supported(model, pipeline_class(source))
+    return model if is_hub_id or source != model else str(Path(model).resolve())
+
+
+def _check_run_name(name: str) -> None:
+    if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
+        raise ReelignError(
+            f"run = {name!r} cannot be the name of a run's folder.", "Use a name without slashes, such as dpo-1."
+        )
+
+
+def _usable(device: str) -> str:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ReelignError(
+            f"The device {device!r} cannot be used: {reason}", "Set device under model in reelign.yaml to auto or cpu."
+        ) from error
+    return device
+
+
 def _load(workspace: Workspace) -> Generator:
     wanted: ModelSettings = _settings(workspace, "model", None, {})
     gpu = torch.cuda.is_available()
     device = ("cuda" if gpu else "cpu") if wanted.device == "auto" else wanted.device
     name = ("float32" if device == "cpu" else "bfloat16") if wanted.dtype == "auto" else wanted.dtype
-    return load_generator(workspace.model, device=device, dtype=getattr(torch, name))
+    return load_generator(workspace.model, device=_usable(device), dtype=getattr(torch, name))
 
 
 def _use_run(workspace: Workspace, generator: Generator, run: str) -> str:
     """Load the run's adapter and return the name its videos are recorded under, which changes with its weights."""
     folder = run_folder(workspace, run) / ADAPTER_FOLDER
     load_adapter(generator, folder)
-    return f"{run}@{file_hash(folder / 'pytorch_lora_weights.safetensors')[:12]}"
+    return f"{run}@{_weights_key(folder / 'pytorch_lora_weights.safetensors')}"
+
+
+def _weights_key(path: Path) -> str:
+    """Changes with the adapter's weights and scale; its file differs from writing to writing in the metadata's order."""
+    digest = hashlib.sha256()
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
+        digest.update(json.dumps(scales, sort_keys=True).encode())
+        for name in sorted(file.keys()):
+            digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _read_prompts(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise ReelignError(f"There is no prompt file {path}.", "Give a text file with a prompt a line.") from error
+    except UnicodeDecodeError as error:
+        raise ReelignError(f"{path} is no text in UTF-8.", "Give a text file with a prompt a line.") from error
     texts = [line for line in lines if line]
     if not texts:
         raise ReelignError(f"{path} holds no prompt.", "Write one a line.")

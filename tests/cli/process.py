@@ -73,6 +73,7 @@ class Command:
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.environ.update(self.environment)
+            sys.path[:0] = [path for path in self.environment.get("PYTHONPATH", "").split(":") if path]
             os.chdir(self.folder)
             sys.argv = ["reelign", *self.words]
             if self.largest_file is not None:

@@ -14,7 +14,7 @@ TRAIN = ("a red square moves right", "a red square moves up", "a red square move
 HELD_OUT = ("a red square moves left", "a red square grows")
 SETTINGS = """
 generate: {candidates: 3, num_inference_steps: 2, num_frames: 5}
-align: {batch_size: 2, lora: {rank: 4, alpha: 8}, trainer: {steps: 2, learning_rate: 1e-2}}
+align: {batch_size: 2, lora: {rank: 4, alpha: 8}, trainer: {steps: 2, learning_rate: 1e-3}}
 evaluate: {seeds: 2, resamples: 50}
 """
 WORKSPACE = "ws"

@@ -42,11 +42,7 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     """
     source = resolve_model(model)
     name = pipeline_class(source)
-    if name not in GENERATORS:
-        raise ReelignError(
-            f"{model} is a {name}, which reelign does not support.",
-            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}.",
-        )
+    check_supported(model, name)
     import diffusers
 
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
@@ -63,6 +59,15 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     module, _, attribute = GENERATORS[name].partition(":")
     family: type[Generator] = getattr(importlib.import_module(module), attribute)
     return family(pipeline.to(device), source)
+
+
+def check_supported(model: str, name: str) -> None:
+    """Refuse a pipeline class that no family covers."""
+    if name not in GENERATORS:
+        raise ReelignError(
+            f"{model} is a {name}, which reelign does not support.",
+            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}.",
+        )
 
 
 def resolve_model(model: str) -> str:
