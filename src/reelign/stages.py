@@ -251,7 +251,7 @@ def _use_run(workspace: Workspace, generator: Generator, run: str) -> str:
 
 
 def _weights_key(path: Path) -> str:
-    """Changes with the adapter's weights and scale; the order of the metadata in its file is another at each writing."""
+    """Changes with the adapter's weights and scale, unlike its file, whose metadata has no fixed order."""
     digest = hashlib.sha256()
     with safe_open(path, framework="pt") as file:
         metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
