@@ -176,15 +176,11 @@ class Generator(abc.ABC):
     def guided_velocity(
         self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning, guidance: Guidance
     ) -> Tensor:
-        """Classifier-free guidance in the family's own style; by default positive and negative in one batch."""
+        """Classifier-free guidance in the family's own style; by default one pass for each side."""
+        positive = self.velocity(noisy_latents, sigma, conditioning)
         if not guidance.active or guidance.negative is None:
-            return self.velocity(noisy_latents, sigma, conditioning)
-        both = self.velocity(
-            torch.cat([noisy_latents, noisy_latents]),
-            torch.cat([sigma, sigma]),
-            Conditioning.cat([conditioning, guidance.negative]),
-        )
-        positive, negative = both.chunk(2)
+            return positive
+        negative = self.velocity(noisy_latents, sigma, guidance.negative)
         return negative + guidance.scale * (positive - negative)
 
     @torch.no_grad()
