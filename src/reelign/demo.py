@@ -71,7 +71,9 @@ class Clock:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 2)
             if self.path.parent.is_dir():
-                self.path.write_text(json.dumps(self.seconds))
+                beside = self.path.with_suffix(".tmp")
+                beside.write_text(json.dumps(self.seconds))
+                beside.replace(self.path)
 
 
 def _say(workspace: Workspace, comparison: Comparison, page: Path, adapter: Path) -> None:

@@ -36,9 +36,10 @@ class GenerateSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("candidates", "batch_size", "num_inference_steps", "num_frames", "height", "width", "fps"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
 
 @dataclass(frozen=True)
