@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelign.objectives import DPO, dpo_loss
-from reelign.objectives.dpo import implicit_margin
+from reelign.objectives import DPO, dpo_loss, implicit_accuracy, implicit_margin
 
 CHANCE = np.random.default_rng(0)
 ERROR, REFERENCE = CHANCE.uniform(0.1, 0.5, (2, 7, 2))
@@ -79,3 +78,16 @@ def test_errors_that_are_no_pairs_are_refused(shapes: tuple[tuple[int, ...], tup
 def test_beta_that_pulls_nowhere_is_refused(beta: float) -> None:
     with pytest.raises(ValueError, match="beta must be positive"):
         DPO(beta=beta)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.5, -1.0, math.nan])
+def test_a_target_that_no_beta_can_hold_is_refused(target: float) -> None:
+    with pytest.raises(ValueError, match="target_factor must lie between 0 and"):
+        DPO(target_factor=target)
+
+
+def test_accuracy_is_one_half_where_nothing_was_learnt() -> None:
+    reference = torch.full((4, 2), 0.2)
+    error = torch.tensor([[0.1, 0.4], [0.4, 0.1], [0.2, 0.2], [0.1, 0.3]])
+    assert implicit_accuracy(reference, reference) == 0.5
+    assert implicit_accuracy(error, reference) == 2.5 / 4

@@ -1,6 +1,34 @@
 """Objectives: pure functions from per-video errors to a loss per sample, each with its frozen settings."""
 
-from reelign.objectives.dpo import DPO, dpo_loss
+from reelign.objectives.anchors import Anchors, anchored_loss
+from reelign.objectives.beta import AutoBeta, beta_at, check_schedule, mean_beta
+from reelign.objectives.dpo import DPO, dpo_loss, gradient_factor, implicit_accuracy, implicit_margin
+from reelign.objectives.kto import KTO, kto_baseline, kto_loss
+from reelign.objectives.pair_weights import histogram_weights
+from reelign.objectives.rwr import RWR, reward_weights, rwr_loss
+from reelign.objectives.segments import segment_dpo_loss
 from reelign.objectives.sft import SFT, sft_loss
 
-__all__ = ["DPO", "SFT", "dpo_loss", "sft_loss"]
+__all__ = [
+    "DPO",
+    "KTO",
+    "RWR",
+    "SFT",
+    "Anchors",
+    "AutoBeta",
+    "anchored_loss",
+    "beta_at",
+    "check_schedule",
+    "dpo_loss",
+    "gradient_factor",
+    "histogram_weights",
+    "implicit_accuracy",
+    "implicit_margin",
+    "kto_baseline",
+    "kto_loss",
+    "mean_beta",
+    "reward_weights",
+    "rwr_loss",
+    "segment_dpo_loss",
+    "sft_loss",
+]

@@ -13,8 +13,8 @@ class SFT:
     """Settings of `sft_loss`."""
 
     name: Literal["sft"] = "sft"
-    on: Literal["chosen", "random"] = "chosen"
-    """Which videos: the preferred ones, or as a control random ones of the same groups."""
+    on: Literal["chosen", "random", "rejected"] = "chosen"
+    """Which videos: the preferred ones, or as controls random ones of the same groups or the losing ones."""
 
     def __call__(self, error: Tensor) -> Tensor:
         return sft_loss(error)
