@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reelign.diffusion.paths import RectifiedFlow
 from reelign.generators import Conditioning, Generator
 from reelign.generators.wan import Wan
 from reelign.training import Draw, LoRA, Policy, make_draw, velocity_errors
@@ -23,7 +24,9 @@ class KnowsTheAnswer(Wan):
 def draw_for(latents: Tensor, seed: int = 0) -> Draw:
     chance = torch.Generator().manual_seed(seed)
     device = torch.device("cpu")
-    return make_draw(latents.shape, distribution="uniform", shift=1.0, generator=chance, device=device)
+    return make_draw(
+        latents.shape, path=RectifiedFlow(), distribution="uniform", shift=1.0, generator=chance, device=device
+    )
 
 
 @pytest.fixture

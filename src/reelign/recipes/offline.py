@@ -92,6 +92,7 @@ class DPOStep:
         pairs, settings = len(batch.latents), self.settings
         draw = make_draw(
             batch.latents[:, 0].shape,
+            path=policy.generator.path,
             distribution=settings.noise_levels,
             shift=settings.shift,
             generator=generator_from(batch.seed),
@@ -132,6 +133,7 @@ class SFTStep:
         videos, settings = len(batch.latents), self.settings
         draw = make_draw(
             batch.latents.shape,
+            path=policy.generator.path,
             distribution=settings.noise_levels,
             shift=settings.shift,
             generator=generator_from(batch.seed),

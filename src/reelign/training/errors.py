@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reelign.diffusion.flow import add_noise, velocity_target
 from reelign.diffusion.noise_levels import Distribution, sample_sigmas
+from reelign.diffusion.paths import FlowPath
 from reelign.generators.base import Conditioning
 from reelign.training.policy import Policy, Weights
 
@@ -33,10 +34,20 @@ class Draw:
 
 
 def make_draw(
-    shape: Sequence[int], *, distribution: Distribution, shift: float, generator: torch.Generator, device: torch.device
+    shape: Sequence[int],
+    *,
+    path: FlowPath,
+    distribution: Distribution,
+    shift: float,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> Draw:
-    """Draw sigma and noise for latents of `shape` (B, C, F, H, W), on the CPU for the same numbers on any device."""
-    sigma = sample_sigmas(shape[0], distribution, shift=shift, generator=generator)
+    """Draw sigma and noise for latents of `shape` (B, C, F, H, W), on the CPU for the same numbers on any device.
+
+    `distribution` and `shift` say which quantiles of the family's own noise levels are drawn: on a flow they are the
+    levels, on a DDPM table the share of its timesteps, so that every level is one that the model knows.
+    """
+    sigma = path.training_sigmas(sample_sigmas(shape[0], distribution, shift=shift, generator=generator))
     noise = torch.randn(tuple(shape), generator=generator)
     return Draw(sigma.to(device), noise.to(device))
 
@@ -59,19 +70,21 @@ def velocity_errors(
         conditioning: of the B videos.
         draw: sigma (B,) and noise, shared by all weights (and by the two sides of a pair, if the caller repeats it).
         weights: which weights to run.
-        weight: (B,) weight of the family's native loss on the velocity error; None is a flow model's 1.
+        weight: (B,) weight of each velocity error; None is that of the family's native loss at the draw's sigma, under
+            which the error is the one that the family was pretrained on.
         mask: broadcastable to the latents, 1 where the error counts; the mean runs over those elements. None is all.
     Returns:
         {name: (B,) fp32 error}.
     """
     noisy = add_noise(latents, draw.noise, draw.sigma)
     target = velocity_target(latents, draw.noise).float()
+    weight = policy.generator.path.native_weight(draw.sigma) if weight is None else weight
     errors: dict[Weights, Tensor] = {}
     for name in weights:
         with contextlib.nullcontext() if name == "policy" else torch.no_grad(), policy.using(name):
             predicted = policy.generator.velocity(noisy, draw.sigma, conditioning)
         squared = (predicted.float() - target).square()
-        errors[name] = _masked_mean(squared, mask) * (1 if weight is None else weight.float())
+        errors[name] = _masked_mean(squared, mask) * weight.float()
     return errors
 
 
