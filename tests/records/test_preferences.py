@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from reelign.errors import ReelignError
 from reelign.records import Group, Prompt, Verdict, Video, Vote, preferences
-from reelign.records.preferences import ACROSS_GROUPS, NO_PREFERENCE, NOT_LINKED, TOO_FEW
+from reelign.records.pair_policies import NO_PREFERENCE, NOT_LINKED, TOO_FEW
+from reelign.records.preferences import ACROSS_GROUPS
 
 
 def group(prompt_id: int, *names: str) -> Group:

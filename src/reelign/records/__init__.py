@@ -2,7 +2,16 @@
 
 from reelign.records.judges import JUDGES, Judge, load_judges
 from reelign.records.pair_files import FilePair, read_pairs, write_pairs
-from reelign.records.preferences import Pair, Preferences, preferences
+from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
+from reelign.records.preferences import (
+    Label,
+    Labels,
+    Standing,
+    labels,
+    preferences,
+    scored_preferences,
+    standings,
+)
 from reelign.records.schema import SCHEMA_VERSION, Judgement, Prompt, Verdict, Video, content_key
 from reelign.records.votes import Vote, majority
 from reelign.records.workspace import Group, Workspace
@@ -14,17 +23,25 @@ __all__ = [
     "Group",
     "Judge",
     "Judgement",
+    "Label",
+    "Labels",
     "Pair",
+    "PairPolicy",
     "Preferences",
     "Prompt",
+    "Standing",
     "Verdict",
     "Video",
     "Vote",
     "Workspace",
     "content_key",
+    "ground_truth_pairs",
+    "labels",
     "load_judges",
     "majority",
     "preferences",
     "read_pairs",
+    "scored_preferences",
+    "standings",
     "write_pairs",
 ]

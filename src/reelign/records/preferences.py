@@ -1,4 +1,7 @@
-"""From votes to (chosen, rejected) pairs with a margin: what training eats. Ties and gaps give none and are counted."""
+"""From votes or scores to what training eats: (chosen, rejected) pairs, and single videos with a standing.
+
+Ties and gaps give no preference and are counted.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,54 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Literal
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 from reelign.errors import ReelignError
+from reelign.records.pair_policies import (
+    NO_PREFERENCE,
+    JudgedPair,
+    Margins,
+    PairPolicy,
+    Preferences,
+    seen_margins,
+    select,
+)
 
 if TYPE_CHECKING:
     from reelign.records.votes import Vote
     from reelign.records.workspace import Group
 
-NO_PREFERENCE = "no preference"
-TOO_FEW = "fewer than two judged candidates"
-NOT_LINKED = "best and worst not linked by comparisons"
 ACROSS_GROUPS = "votes across groups"
 
 _VALUE = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
-Margins = dict[str, float]
-"""Dimension to margin; positive where the first video of the pair is better."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """Two videos of one prompt of which one is better."""
+class Standing:
+    """How one candidate stands among its group."""
 
     prompt_id: int
-    chosen: str
-    rejected: str
-    """Ids of the videos."""
-    margin: float
-    """How much better, in (0, 1]: the weighted mean over the dimensions."""
-    margins: Margins
-    """The margin on each judged dimension, in [-1, 1]; a negative one speaks against the choice."""
+    video: str
+    score: float
+    """Its mean margin over its judged pairs, in [-1, 1]: 1 beats all others on every dimension, 0 is indifferent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preferences:
-    """Pairs in the order of the groups, and how much gave none."""
+class Label:
+    """A video that people want or do not want."""
 
-    pairs: list[Pair]
+    prompt_id: int
+    video: str
+    desirable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """Pointwise labels in the order of the groups, and how much gave none."""
+
+    labels: list[Label]
     left_out: dict[str, int] = field(default_factory=dict)
-    """Reason to count: of groups, of pairs without a preference (`pairs="all"`), of votes across groups."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A judged pair of one group, in the group's order."""
-
-    first: str
-    second: str
-    margin: float
-    margins: Margins
 
 
 def preferences(
@@ -64,7 +65,8 @@ def preferences(
     votes: Iterable[Vote],
     *,
     weights: Mapping[str, float] | None = None,
-    pairs: Literal["best_worst", "all"] = "best_worst",
+    pairs: PairPolicy = "best_worst",
+    min_margin: float = 0.0,
 ) -> Preferences:
     """Turn votes into preferences.
 
@@ -75,32 +77,74 @@ def preferences(
         groups: the candidates of each prompt; votes on videos of no group are not looked at.
         votes: as `majority` gives them, at most one per pair and dimension.
         weights: dimension to weight >= 0; dimensions not named do not count. By default all count the same.
-        pairs: 'all': every judged pair whose overall margin is not 0. 'best_worst': one pair per group, the candidate
-            with the highest mean overall margin over its judged pairs against the one with the lowest (of equals the
-            earlier in the group), when they differ. Its margins are half the difference of the two means: with two
-            candidates, that of their one pair. The two need not have been compared with each other, but must be
-            linked through others.
+        pairs: which pairs of a group (`PairPolicy`). The best candidate is the one with the highest mean overall
+            margin over its judged pairs, the worst the one with the lowest (of equals the earlier in the group); their
+            margins are half the difference of the two means: with two candidates, that of their one pair. The two
+            need not have been compared with each other, but must be linked through others.
+        min_margin: pairs with a smaller overall margin are left out.
     Raises:
         ReelignError: a weight is negative, all are zero, or one names a dimension that nobody judged.
     """
     groups, votes = list(groups), list(votes)
-    _check_weights(weights, sorted({vote.dimension for vote in votes}))
-    judged, left_out = _by_group(groups, votes, weights)
-    found: list[Pair] = []
+    judged, left_out = _judged(groups, votes, weights)
+    return select(groups, judged, pairs, min_margin=min_margin, left_out=left_out)
+
+
+def scored_preferences(
+    groups: Iterable[Group],
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    weights: Mapping[str, float] | None = None,
+    pairs: PairPolicy = "best_worst",
+    tie_band: float = 0.0,
+    min_margin: float = 0.0,
+) -> Preferences:
+    """Turn scores of a reward into preferences; a pair's margin on a dimension is the difference of its scores.
+
+    Args:
+        groups: the candidates of each prompt; those without a score are not looked at.
+        scores: video id to {dimension: score, higher is better}, of one scale per dimension.
+        weights, pairs, min_margin: as in `preferences`; the margins are in the scores' unit.
+        tie_band: differences of at most this much are ties. Equal scores never make a pair.
+    """
+    groups = list(groups)
+    _check_weights(weights, sorted({dimension for own in scores.values() for dimension in own}))
+    judged = [_scored(group, scores, weights, tie_band) for group in groups]
+    if pairs == "best_worst":
+        # Every two were compared: the pair of the extremes stands for itself, with its own difference.
+        judged = [[max(own, key=lambda each: abs(each.margin))] if own else [] for own in judged]
+        pairs = "all"
+    return select(groups, judged, pairs, min_margin=min_margin)
+
+
+def standings(
+    groups: Iterable[Group], votes: Iterable[Vote], *, weights: Mapping[str, float] | None = None
+) -> list[Standing]:
+    """Where every judged candidate stands in its group, in the order of the groups: rewards out of votes."""
+    groups = list(groups)
+    judged, _ = _judged(groups, list(votes), weights)
+    found = []
     for group, own in zip(groups, judged, strict=True):
-        if not own:
-            left_out[TOO_FEW] += 1
-        elif pairs == "all":
-            kept = [_pair(group, each.first, each.second, each.margin, each.margins) for each in own if each.margin]
-            left_out[NO_PREFERENCE] += len(own) - len(kept)
-            found += kept
+        for video, seen in sorted(seen_margins(own).items(), key=lambda item: _place(group, item[0])):
+            score = round(math.fsum(margin for margin, _ in seen) / len(seen), 9) + 0.0
+            found.append(Standing(prompt_id=group.prompt.id, video=video, score=score))
+    return found
+
+
+def labels(found: Iterable[Standing], *, min_margin: float = 0.0) -> Labels:
+    """Pointwise labels for KTO: what stands above 0 in its group is desirable, what stands below undesirable.
+
+    Args:
+        found: from `standings`.
+        min_margin: candidates nearer to 0 than this are left out, as are those at 0.
+    """
+    made, left_out = [], 0
+    for each in found:
+        if each.score == 0 or abs(each.score) < min_margin:
+            left_out += 1
         else:
-            best = _best_against_worst(group, own)
-            if isinstance(best, Pair):
-                found.append(best)
-            else:
-                left_out[best] += 1
-    return Preferences(pairs=found, left_out={reason: left_out[reason] for reason in sorted(+left_out)})
+            made.append(Label(prompt_id=each.prompt_id, video=each.video, desirable=each.score > 0))
+    return Labels(labels=made, left_out={NO_PREFERENCE: left_out} if left_out else {})
 
 
 def _check_weights(weights: Mapping[str, float] | None, dimensions: Sequence[str]) -> None:
@@ -117,10 +161,11 @@ def _check_weights(weights: Mapping[str, float] | None, dimensions: Sequence[str
             )
 
 
-def _by_group(
+def _judged(
     groups: Sequence[Group], votes: Sequence[Vote], weights: Mapping[str, float] | None
-) -> tuple[list[list[_Judged]], Counter[str]]:
+) -> tuple[list[list[JudgedPair]], Counter[str]]:
     """The judged pairs of each group, in the group's order, and the count of votes that belong to none."""
+    _check_weights(weights, sorted({vote.dimension for vote in votes}))
     place = {video.id: (g, i) for g, group in enumerate(groups) for i, video in enumerate(group.videos)}
     margins: list[dict[tuple[int, int], Margins]] = [{} for _ in groups]
     left_out: Counter[str] = Counter()
@@ -138,8 +183,26 @@ def _by_group(
     judged = []
     for group, own in zip(groups, margins, strict=True):
         ids = [video.id for video in group.videos]
-        judged.append([_Judged(ids[i], ids[j], _mean(own[i, j], weights), own[i, j]) for i, j in sorted(own)])
+        judged.append([JudgedPair(ids[i], ids[j], _mean(own[i, j], weights), own[i, j]) for i, j in sorted(own)])
     return judged, left_out
+
+
+def _scored(
+    group: Group, scores: Mapping[str, Mapping[str, float]], weights: Mapping[str, float] | None, tie_band: float
+) -> list[JudgedPair]:
+    judged = []
+    for first, second in combinations([video.id for video in group.videos if video.id in scores], 2):
+        one, two = scores[first], scores[second]
+        names = [name for name in one if name in two and (weights is None or weights.get(name))]
+        difference = {name: one[name] - two[name] for name in names}
+        if not all(map(math.isfinite, difference.values())):
+            raise ReelignError(
+                f"a score of {first} or {second} is not finite", "Leave out what the reward could not judge."
+            )
+        if difference:
+            margins = {name: value if abs(value) > tie_band else 0.0 for name, value in difference.items()}
+            judged.append(JudgedPair(first, second, _mean(margins, weights), margins))
+    return judged
 
 
 def _mean(margins: Margins, weights: Mapping[str, float] | None) -> float:
@@ -149,49 +212,5 @@ def _mean(margins: Margins, weights: Mapping[str, float] | None) -> float:
     return round(total / math.fsum(own.values()), 9) + 0.0
 
 
-def _best_against_worst(group: Group, judged: Sequence[_Judged]) -> Pair | str:
-    """The group's one pair, or the reason why there is none."""
-    seen: dict[str, list[tuple[float, Margins]]] = {}
-    for each in judged:
-        seen.setdefault(each.first, []).append((each.margin, each.margins))
-        seen.setdefault(each.second, []).append((-each.margin, {name: -m for name, m in each.margins.items()}))
-    candidates = [video.id for video in group.videos if video.id in seen]
-    score = {video: round(math.fsum(margin for margin, _ in seen[video]) / len(seen[video]), 9) for video in candidates}
-    best = max(candidates, key=score.__getitem__)  # the first of equals, as with min
-    worst = min(candidates, key=score.__getitem__)
-    if score[best] == score[worst]:
-        return NO_PREFERENCE
-    if not _linked(best, worst, judged):
-        return NOT_LINKED
-    best_on, worst_on = _mean_per_dimension(seen[best]), _mean_per_dimension(seen[worst])
-    margins = {name: (best_on[name] - worst_on[name]) / 2 for name in best_on if name in worst_on}
-    return _pair(group, best, worst, (score[best] - score[worst]) / 2, margins)
-
-
-def _linked(start: str, goal: str, judged: Sequence[_Judged]) -> bool:
-    """Whether a chain of comparisons leads from one to the other; without it their scores are on different scales."""
-    reached = {start}
-    for _ in judged:
-        reached |= {each.second for each in judged if each.first in reached}
-        reached |= {each.first for each in judged if each.second in reached}
-    return goal in reached
-
-
-def _mean_per_dimension(seen: Sequence[tuple[float, Margins]]) -> Margins:
-    values: dict[str, list[float]] = {}
-    for _, margins in seen:
-        for dimension, margin in margins.items():
-            values.setdefault(dimension, []).append(margin)
-    return {dimension: math.fsum(margins) / len(margins) for dimension, margins in values.items()}
-
-
-def _pair(group: Group, first: str, second: str, margin: float, margins: Margins) -> Pair:
-    sign = 1.0 if margin > 0 else -1.0
-    chosen, rejected = (first, second) if margin > 0 else (second, first)
-    return Pair(
-        prompt_id=group.prompt.id,
-        chosen=chosen,
-        rejected=rejected,
-        margin=abs(margin),
-        margins={name: sign * margins[name] + 0.0 for name in sorted(margins)},
-    )
+def _place(group: Group, video: str) -> int:
+    return next(index for index, each in enumerate(group.videos) if each.id == video)
