@@ -8,11 +8,11 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "reelign"
 
 FLOORS = {
-    0: ("errors", "video", "diffusion", "objectives", "records"),
+    0: ("errors", "files", "video", "diffusion", "objectives", "records"),
     1: ("generators", "rewards", "critics"),
     2: ("training",),
     3: ("recipes", "evaluation", "annotate"),
-    4: ("config", "stages", "publishing", "demo", "cli", "__init__"),
+    4: ("config", "costs", "opening", "stages", "reporting", "publishing", "demo", "cli", "__init__"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 GROUND = "errors"

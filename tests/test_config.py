@@ -12,9 +12,9 @@ from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.objectives.dpo import DPO
 from reelign.objectives.sft import SFT
+from reelign.opening import SECTIONS
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.offline import AlignSettings
-from reelign.stages import SECTIONS
 
 
 def align(*words: str, file: dict[str, Any] | None = None) -> AlignSettings:

@@ -1,8 +1,7 @@
-"""What leaves the workspace: the adapter in two formats, the lines of plain diffusers, the upload, the report."""
+"""What leaves the workspace: the adapter in two formats, the lines of plain diffusers, the upload."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -17,10 +16,11 @@ from safetensors.torch import load_file
 import reelign
 from cli.process import reelign as run_command
 from cli.process import refusal, succeed
-from cli.workspaces import HELD_OUT, TRAIN, copy, finished
+from cli.workspaces import HELD_OUT, copy, finished
 from reelign import publishing
-from reelign.generators import Generator, load_generator, resolve_model
-from reelign.recipes.generation import Candidates, GenerateSettings, Sampling
+from reelign.generators import load_generator, resolve_model
+from reelign.opening import settings_of
+from reelign.recipes.generation import Candidates, Sampling
 from reelign.records import Workspace
 from reelign.training import load_adapter
 from reelign.video import read_video
@@ -72,10 +72,12 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     assert "Formats: diffusers, comfyui" in refusal(result)
 
 
-def aligned_video(generator: Generator, prompt: str) -> torch.Tensor:
-    """reelign's own sample with seed 0 and the model's defaults."""
-    load_adapter(generator, finished() / ADAPTER)
-    sampling = Sampling.resolve(GenerateSettings(), generator)
+def own_video(prompt: str, *, aligned: bool) -> torch.Tensor:
+    """reelign's own sample with seed 0 and the workspace's settings."""
+    generator = load_generator("spriteworld")
+    if aligned:
+        load_adapter(generator, finished() / ADAPTER)
+    sampling = Sampling.resolve(settings_of(Workspace.open(finished()), "generate"), generator)
     with torch.no_grad():
         video: torch.Tensor = generator.decode(Candidates(generator, sampling, [prompt]).sample([prompt], [0]))[0]
     return video
@@ -83,7 +85,7 @@ def aligned_video(generator: Generator, prompt: str) -> torch.Tensor:
 
 def test_the_usage_lines_run_as_printed_and_give_reeligns_own_sample(tmp_path: Path) -> None:
     workspace = Workspace.open(finished())
-    lines = publishing.usage_lines(workspace, workspace.root / ADAPTER, HELD_OUT[0])
+    lines = publishing.usage_lines(workspace, "align", HELD_OUT[0])
     assert len(lines.splitlines()) == 3
     assert "reelign" not in lines.replace(str(finished()), "").replace(resolve_model("spriteworld"), "")
     proof = "\nimport sys; assert 'reelign' not in sys.modules; assert pipe.get_list_adapters()['transformer']"
@@ -93,22 +95,16 @@ def test_the_usage_lines_run_as_printed_and_give_reeligns_own_sample(tmp_path: P
         [sys.executable, "-c", lines + proof + keep], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    own = aligned_video(load_generator("spriteworld"), HELD_OUT[0])
+    own = own_video(HELD_OUT[0], aligned=True)
     plain = torch.load(tmp_path / "frames.pt")
     assert plain.shape == own.shape
     assert (plain - own).abs().max() <= 1e-5
-    base = load_generator("spriteworld")
-    sampling = Sampling.resolve(GenerateSettings(), base)
-    unaligned = Candidates(base, sampling, [HELD_OUT[0]]).sample([HELD_OUT[0]], [0])
-    with torch.no_grad():
-        assert (plain - base.decode(unaligned)[0]).abs().max() > 1e-3
+    assert (plain - own_video(HELD_OUT[0], aligned=False)).abs().max() > 1e-3
 
 
 def test_push_to_a_folder_leaves_adapter_config_card_and_videos(tmp_path: Path) -> None:
-    assert str(tmp_path / "up") in succeed("push", "./up", "-w", finished(), folder=tmp_path).replace(
-        "up\n", str(tmp_path / "up")
-    )
-    up = tmp_path / "up"
+    assert succeed("push", "--to", "up/here", "-w", finished(), folder=tmp_path) == "up/here\n"
+    up = tmp_path / "up" / "here"
     videos = sorted(up.glob("*.mp4"))
     assert (up / ADAPTER.name).read_bytes() == (finished() / ADAPTER).read_bytes()
     assert len(videos) == 4
@@ -116,10 +112,26 @@ def test_push_to_a_folder_leaves_adapter_config_card_and_videos(tmp_path: Path) 
     card = (up / "README.md").read_text()
     config = yaml.safe_load((up / "config.yaml").read_text())
     assert config["data"] in card
-    for wanted in ("load_lora_weights", "VQ", "MQ", "TA", *HELD_OUT, *(video.name for video in videos)):
+    for wanted in ("load_lora_weights('up/here'", "VQ", "MQ", "TA", *HELD_OUT, *(video.name for video in videos)):
         assert wanted in card
     header = yaml.safe_load(card.split("---")[1])
     assert "lora" in header["tags"]
+
+
+@pytest.mark.parametrize("name", ["./up", "up", "/srv/up", "a/b/c", "up/", "me/..", "-x/y"])
+def test_a_name_that_is_no_repository_is_refused_and_the_option_for_folders_named(name: str, tmp_path: Path) -> None:
+    words = ["push", "-w", finished(), "--", name]
+    assert f"reelign push --to {name}" in refusal(run_command(*words, folder=tmp_path))
+    assert not (finished() / "runs" / "align" / "upload").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_push_goes_to_one_place(tmp_path: Path) -> None:
+    for words in ([], ["me/aligned", "--to", "up"]):
+        message = refusal(run_command("push", *words, "-w", finished(), folder=tmp_path))
+        assert "a hub repository or a local folder" in message
+    (tmp_path / "file").touch()
+    assert "file is a file" in refusal(run_command("push", "--to", "file", "-w", finished(), folder=tmp_path))
 
 
 def test_push_to_a_hub_that_does_not_answer_says_so_and_keeps_the_upload(tmp_path: Path) -> None:
@@ -127,34 +139,3 @@ def test_push_to_a_hub_that_does_not_answer_says_so_and_keeps_the_upload(tmp_pat
     result = run_command("push", "me/aligned", "-w", workspace, folder=tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
     assert "me/aligned could not be uploaded" in refusal(result)
     assert (workspace / "runs" / "align" / "upload" / "README.md").is_file()
-
-
-def test_the_result_holds_every_number_of_the_comparison() -> None:
-    result = json.loads((finished() / "runs" / "align" / "result.json").read_text())
-    assert {"gain", "low", "high", "win_rate", "dimensions", "seconds", "peak_memory_bytes"} <= result.keys()
-    assert result["low"] <= result["gain"] <= result["high"]
-    assert 0 <= result["win_rate"] <= 1
-    assert set(result["dimensions"]) == {"VQ", "MQ", "TA"}
-    for each in result["dimensions"].values():
-        assert {"base", "aligned", "gain", "low", "high"} <= each.keys()
-        assert each["gain"] == pytest.approx(each["aligned"] - each["base"], abs=1e-6)
-    assert result["gain"] == pytest.approx(sum(each["gain"] for each in result["dimensions"].values()) / 3, abs=1e-6)
-    assert result["failed"] == []
-
-
-def test_the_report_is_one_file_with_videos_prompts_and_config() -> None:
-    page = (finished() / "runs" / "align" / "report.html").read_text()
-    assert page.count("data:video/mp4;base64,") >= 2
-    for wanted in (*HELD_OUT, "learning_rate", "implicit", "diffusers"):
-        assert wanted in page
-    assert TRAIN[0] not in page
-    for loaded in ('src="http', 'href="http', "src='http", "@import"):
-        assert loaded not in page
-
-
-def test_a_report_takes_times_and_memory_where_they_were_measured(tmp_path: Path) -> None:
-    workspace = copy(tmp_path)
-    page = reelign.report(workspace, stages={"align": 61.5}, peak_memory_bytes=3 << 30)
-    result = json.loads((page.parent / "result.json").read_text())
-    assert result["seconds"] == {"align": 61.5}
-    assert result["peak_memory_bytes"] == 3 << 30

@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 
 _STAGES = {
     **dict.fromkeys(("init", "generate", "judge", "align", "evaluate", "sample", "export_pairs"), "reelign.stages"),
-    **dict.fromkeys(("report", "export_adapter", "push"), "reelign.publishing"),
+    "report": "reelign.reporting",
+    **dict.fromkeys(("export_adapter", "push"), "reelign.publishing"),
 }
 
 __all__ = ["__version__", "align", "evaluate", "export_adapter", "export_pairs", "generate", "init", "judge"]

@@ -11,14 +11,17 @@ from reelign.cli.options import WorkspaceOption
 
 
 def push(
-    target: Annotated[str, typer.Argument(help="A hub repository such as me/wan-dpo, or a local folder.")],
+    repository: Annotated[str, typer.Argument(help="A hub repository, owner/name.")] = "",
     workspace: WorkspaceOption = Path("."),
     run: Annotated[str, typer.Option("--run", "-r", help="An evaluated run.")] = "align",
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the same files into a folder here instead.")
+    ] = None,
 ) -> None:
-    """Upload a run's adapter with a card of its config, data, gain and sample videos.
+    """Upload a run's adapter with a card of its config, data, gain and sample videos; `--to` keeps them here.
 
     Example: `reelign push me/wan-dpo -w wan --run align`
     """
     from reelign import publishing
 
-    print(publishing.push(workspace, target, run=run))
+    print(publishing.push(workspace, repository, folder=to, run=run))

@@ -18,6 +18,6 @@ def report(
 
     Example: `reelign report -w demo --run align`
     """
-    from reelign import publishing
+    from reelign import reporting
 
-    print(publishing.report(workspace, run=run))
+    print(reporting.report(workspace, run=run))

@@ -15,7 +15,7 @@ def schema(command: Annotated[str, typer.Argument(help="generate, judge, align, 
     """
     from reelign.config import schema as json_schema
     from reelign.errors import ReelignError
-    from reelign.stages import SECTIONS
+    from reelign.opening import SECTIONS
 
     if command not in SECTIONS:
         raise ReelignError(f"There are no settings called {command!r}.", f"There are: {', '.join(SECTIONS)}.")

@@ -1,6 +1,6 @@
 """Whether alignment helped: paired comparison, training curves, the HTML report and the adapter's card."""
 
-from reelign.evaluation.card import CardSample, write_card
+from reelign.evaluation.card import CardSample, is_repository, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, evaluate, load_scorer
 from reelign.evaluation.paired import (
@@ -31,6 +31,7 @@ __all__ = [
     "compare",
     "draw_curves",
     "evaluate",
+    "is_repository",
     "load_scorer",
     "paired_bootstrap",
     "read_metrics",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,11 +13,10 @@ from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils._validators import validate_repo_id
 
 from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison
+from reelign.files import whole
 
 TAGS = ("text-to-video", "lora", "diffusers", "preference-alignment", "reelign")
 
@@ -62,7 +62,7 @@ def write_card(
             )
     data = ModelCardData(
         # The hub refuses a card whose base model is a path, so a local folder is named in the text alone.
-        base_model=base_model if _is_hub_id(base_model) else None,
+        base_model=base_model if is_repository(base_model) and not Path(base_model).exists() else None,
         library_name="diffusers",
         pipeline_tag="text-to-video",
         tags=list(TAGS),
@@ -80,17 +80,12 @@ def write_card(
         usage=usage.strip(),
         samples=[{"prompt": html.escape(s.prompt), "file": html.escape(s.file)} for s in samples],
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / ".README.md.partial"
-    card.save(partial)
-    return partial.replace(folder / "README.md")
+    with whole(folder / "README.md") as beside:
+        card.save(beside)
+    return folder / "README.md"
 
 
-def _is_hub_id(model: str) -> bool:
-    if Path(model).exists():
-        return False
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        return False
-    return True
+def is_repository(name: str) -> bool:
+    """Whether a name has the form of a hub repository's, `owner/name`."""
+    word = r"[A-Za-z0-9_][\w.-]{0,95}"
+    return bool(re.fullmatch(f"{word}/{word}", name, re.ASCII)) and "--" not in name and ".." not in name

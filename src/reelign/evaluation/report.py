@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
 from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.paired import Comparison, Interval
+from reelign.files import write_text
 from reelign.video import encode_video
 
 _READABLE_WIDTH = 128
@@ -82,19 +81,13 @@ class _Row:
 
 def write_report(path: str | Path, report: Report) -> None:
     """Write the report beside `path` and rename it, so that an interrupted writing leaves the former report whole."""
-    path = Path(path)
     page = render(report)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
+        write_text(Path(path), page)
     except OSError as error:
         raise ReelignError(
             f"The report {path} cannot be written: {error}.", "Free some space or choose another folder, and run again."
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def render(report: Report) -> str:
@@ -118,8 +111,7 @@ def render(report: Report) -> str:
         headline=headline(report.comparison),
         warnings=_warnings(report.comparison),
         rows=[_row(sample, report.fps) for sample in report.samples],
-        # The drawings are ours and hold nothing a user wrote; all else in the page is escaped.
-        curves=[(curve, Markup(curve.svg)) for curve in curves],
+        curves=curves,
         config=_as_yaml(report.config),
         reach=max(*(abs(end) for end in ends), 1e-9),
     )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from reelign.diffusion.seeds import seed_from
 from reelign.errors import ReelignError
+from reelign.files import whole
 from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.records import Prompt, Video, Workspace, content_key
 from reelign.video import write_video
@@ -204,8 +205,6 @@ def _make(workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, V
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file beside and rename it, so that half a file never has the name of a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, beside)
-    beside.replace(path)
+    """Write a safetensors file, whole or not at all."""
+    with whole(path) as beside:
+        save_file(tensors, beside)

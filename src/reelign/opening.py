@@ -1,0 +1,148 @@
+"""A workspace opened for a stage: its settings, its model and its runs."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import safe_open
+
+from reelign.config import Layer, ModelSettings, read_yaml, resolve
+from reelign.errors import ReelignError
+from reelign.evaluation import EvaluateSettings
+from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
+from reelign.recipes.generation import GenerateSettings
+from reelign.recipes.judging import JudgeSettings
+from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
+from reelign.records import Workspace
+from reelign.training import load_adapter
+
+WORKSPACE_CONFIG = "reelign.yaml"
+ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+SECTIONS: dict[str, type[Any]] = {
+    "model": ModelSettings,
+    "generate": GenerateSettings,
+    "judge": JudgeSettings,
+    "align": AlignSettings,
+    "evaluate": EvaluateSettings,
+}
+
+
+def write_config(workspace: Workspace) -> None:
+    """Give the workspace a settings file with its sections, unless it has one."""
+    path = workspace.root / WORKSPACE_CONFIG
+    if not path.exists():
+        sections = "\n".join(f"{name}: {{}}" for name in SECTIONS)
+        path.write_text(
+            f"# Settings of this workspace's commands; `reelign schema` prints what each may hold.\n{sections}\n"
+        )
+
+
+def settings_of(
+    workspace: Workspace, section: str, layers: list[Layer] | None = None, given: Mapping[str, Any] | None = None
+) -> Any:
+    """A stage's settings: defaults, the workspace's own, further layers, those given in the call."""
+    path = workspace.root / WORKSPACE_CONFIG
+    stored = read_yaml(path) if path.exists() else {}
+    for name in stored:
+        if name not in SECTIONS:
+            near = difflib.get_close_matches(str(name), SECTIONS, n=1)
+            mend = f"Did you mean {near[0]!r}? " if near else ""
+            raise ReelignError(f"{path}: there is no section {name!r}.", f"{mend}Sections: {', '.join(SECTIONS)}.")
+    own = stored.get(section) or {}
+    if not isinstance(own, Mapping):
+        raise ReelignError(f"{path}: {section} = {own!r} is not valid.", "Write `key: value` lines under it.")
+    return resolve(SECTIONS[section], [(str(path), own), *(layers or []), ("the call", given or {})])
+
+
+def known_model(model: str) -> str:
+    """The model's name as a workspace keeps it: a folder by its whole path, found from anywhere.
+
+    What is wrong with a folder is said before a workspace is made for it; a hub id is looked up when it is loaded.
+    """
+    source = resolve_model(model)
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
+    if not is_hub_id:
+        check_supported(model, pipeline_class(source))
+    return model if is_hub_id or source != model else str(Path(model).resolve())
+
+
+def load_model(workspace: Workspace) -> Generator:
+    """The workspace's generator, on the device and in the precision that its settings name."""
+    wanted: ModelSettings = settings_of(workspace, "model")
+    gpu = torch.cuda.is_available()
+    device = ("cuda" if gpu else "cpu") if wanted.device == "auto" else wanted.device
+    name = ("float32" if device == "cpu" else "bfloat16") if wanted.dtype == "auto" else wanted.dtype
+    return load_generator(workspace.model, device=_usable(device), dtype=getattr(torch, name))
+
+
+def check_run_name(name: str) -> None:
+    """Refuse a name that could not be a run's folder."""
+    if not name.strip() or name in (".", "..") or set(name) & set("/\\\0"):
+        raise ReelignError(
+            f"run = {name!r} cannot be the name of a run's folder.", "Use a name without slashes, such as dpo-1."
+        )
+
+
+def finished_runs(workspace: Workspace) -> list[Path]:
+    """Folders of the runs that have an adapter, by name."""
+    return sorted(path.parent for path in (workspace.root / "runs").glob(f"*/{ADAPTER_FOLDER}"))
+
+
+def run_folder(workspace: Workspace, run: str) -> Path:
+    """The folder of a finished run.
+
+    Raises:
+        ReelignError: there is no such run, or it is not finished.
+    """
+    folder = workspace.root / "runs" / run
+    there = finished_runs(workspace)
+    if folder not in there:
+        named = ", ".join(path.name for path in there)
+        raise ReelignError(
+            f"{workspace.root} has no finished run {run!r}.",
+            f"Finished runs: {named}." if named else "Align first: reelign align -w WORKSPACE",
+        )
+    return folder
+
+
+def run_config(folder: Path) -> dict[str, Any]:
+    """What a run was made with: model, data and settings, as resolved."""
+    config: dict[str, Any] = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    return config
+
+
+def use_run(workspace: Workspace, generator: Generator, run: str) -> str:
+    """Load the run's adapter and return the name its videos are recorded under, which changes with its weights."""
+    folder = run_folder(workspace, run) / ADAPTER_FOLDER
+    load_adapter(generator, folder)
+    return f"{run}@{_weights_key(folder / ADAPTER_FILE)}"
+
+
+def _weights_key(path: Path) -> str:
+    """Changes with the adapter's weights and scale, unlike its file, whose metadata has no fixed order."""
+    digest = hashlib.sha256()
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
+        digest.update(json.dumps(scales, sort_keys=True).encode())
+        for name in sorted(file.keys()):
+            digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _usable(device: str) -> str:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ReelignError(
+            f"The device {device!r} cannot be used: {reason}", "Set device under model in reelign.yaml to auto or cpu."
+        ) from error
+    return device

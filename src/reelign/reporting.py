@@ -1,0 +1,185 @@
+"""A run's `result.json` and `report.html`, from what its stages left in the workspace."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from reelign.costs import read_costs, seconds_per_stage
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.evaluation import Comparison, Interval, Measure, Report, ReportSample, compare, write_report
+from reelign.files import write_text
+from reelign.opening import finished_runs, run_config, run_folder
+from reelign.records import Video, Workspace
+from reelign.stages import EVALUATION
+from reelign.video import read_video
+
+T = TypeVar("T")
+
+RESULT = "result.json"
+REPORT = "report.html"
+PACKAGES = ("reelign", "torch", "diffusers", "transformers", "peft", "accelerate", "av")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A run that should not gain, beside the one that should."""
+
+    run: str
+    what: str
+    gain: Interval
+
+
+def report(workspace: str | Path, *, run: str = "align", samples: int = 8) -> Path:
+    """Write an evaluated run's `result.json` and self-contained `report.html`; returns the page.
+
+    Args:
+        workspace: the workspace folder.
+        run: an evaluated run. Runs on the same data that are controls by their settings stand beside it.
+        samples: prompts shown before and after.
+    """
+    opened = Workspace.open(workspace)
+    folder = run_folder(opened, run)
+    kept, config = read_evaluation(folder), run_config(folder)
+    comparison, controls = comparison_of(kept), controls_of(opened, folder)
+    costs = read_costs(opened.root, {run, *(control.run for control in controls)})
+    seconds = seconds_per_stage(costs, run)
+    peak = max((cost.peak_memory_bytes for cost in costs), default=None)
+    result = {**_findings(comparison, kept, controls), "seconds": seconds, "peak_memory_bytes": peak}
+    write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
+    shown, fps = _samples(opened, kept, samples)
+    page = Report(
+        title=f"{run}: base and aligned",
+        model=opened.model,
+        comparison=comparison,
+        samples=shown,
+        fps=fps,
+        curves=folder / "metrics.jsonl",
+        config=config,
+        versions=versions(),
+        seeds={"training": config["align"]["seed"], "evaluation": kept["settings"]["seed"]},
+        stages=seconds,
+        peak_memory_bytes=peak,
+        measures=[Measure(name=name, base=base, aligned=aligned) for name, (base, aligned) in kept["measures"].items()],
+        controls=[(f"{control.run}: {control.what}", control.gain) for control in controls],
+    )
+    write_report(folder / REPORT, page)
+    return folder / REPORT
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """The numbers that `evaluate` kept in the run's folder."""
+    path = folder / EVALUATION
+    if not path.exists():
+        raise ReelignError(
+            f"The run {folder.name} was not evaluated yet.",
+            f"Evaluate it: reelign evaluate -w WORKSPACE run={folder.name}",
+        )
+    kept: dict[str, Any] = json.loads(path.read_text())
+    return kept
+
+
+def comparison_of(kept: dict[str, Any]) -> Comparison:
+    """The comparison behind kept scores: the bootstrap is seeded, so these are the very numbers of the evaluation."""
+    settings = kept["settings"]
+    shape = (-1, settings["seeds"])
+    base, aligned = (
+        {name: torch.tensor(values).reshape(shape) for name, values in kept[key].items()}
+        for key in ("base_scores", "aligned_scores")
+    )
+    chance = generator_from(settings["seed"], "bootstrap")
+    return compare(base, aligned, tie=settings["tie"], resamples=settings["resamples"], generator=chance)
+
+
+def controls_of(workspace: Workspace, folder: Path) -> list[Control]:
+    """The evaluated runs that should not gain where this one does: same model, same data, same evaluation."""
+    config, settings = run_config(folder), read_evaluation(folder)["settings"]
+    if _control(config):
+        return []
+    found = []
+    for other in finished_runs(workspace):
+        theirs = run_config(other)
+        what = _control(theirs)
+        if not what or any(theirs[key] != config[key] for key in ("model", "data")):
+            continue
+        if (other / EVALUATION).exists() and {**read_evaluation(other)["settings"], "run": folder.name} == settings:
+            found.append(Control(other.name, what, comparison_of(read_evaluation(other)).interval))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """What this ran on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def recorded_videos(workspace: Workspace, ids: Sequence[str]) -> list[Video]:
+    """The records of these videos, in this order."""
+    known = {video.id: video for video in workspace.videos()}
+    return [known[key] for key in ids]
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """`count` items spread over the whole list, not picked by their scores: what one sees is what there is."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _control(config: dict[str, Any]) -> str:
+    """Why a run is a control; '' for one that is none."""
+    settings = config["align"]
+    if settings["swap"]:
+        return "chosen and rejected swapped"
+    return "SFT on random own samples" if settings["objective"].get("on") == "random" else ""
+
+
+def _findings(comparison: Comparison, kept: dict[str, Any], controls: list[Control]) -> dict[str, Any]:
+    return {
+        "gain": comparison.gain,
+        "low": comparison.low,
+        "high": comparison.high,
+        "win_rate": comparison.win.rate,
+        "dimensions": comparison.as_dict()["dimensions"],
+        "measures": kept["measures"],
+        "failed": kept["failed"],
+        "controls": {
+            control.run: {
+                "what": control.what,
+                "gain": control.gain.mean,
+                "low": control.gain.low,
+                "high": control.gain.high,
+            }
+            for control in controls
+        },
+    }
+
+
+def _samples(workspace: Workspace, kept: dict[str, Any], count: int) -> tuple[list[ReportSample], float]:
+    """The first seed of evenly spread prompts, and the frame rate."""
+    text = {prompt.id: prompt.text for prompt in workspace.prompts()}
+    base, aligned = (
+        {(video.prompt_id, video.index): video for video in recorded_videos(workspace, kept[side])}
+        for side in ("base", "aligned")
+    )
+    prompts = list(dict.fromkeys(prompt for prompt, _ in (*base, *aligned)))
+    shown = []
+    for cell in evenly([cell for cell in base if cell in aligned and cell[1] == 0], count):
+        row = prompts.index(cell[0]) * kept["settings"]["seeds"]
+        shown.append(
+            ReportSample(
+                prompt=text[cell[0]],
+                seed=base[cell].seed,
+                base=read_video(workspace.video_path(base[cell])).frames,
+                aligned=read_video(workspace.video_path(aligned[cell])).frames,
+                base_scores={name: values[row] for name, values in kept["base_scores"].items()},
+                aligned_scores={name: values[row] for name, values in kept["aligned_scores"].items()},
+            )
+        )
+    return shown, next(iter(base.values())).fps
