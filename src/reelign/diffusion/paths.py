@@ -104,7 +104,7 @@ class DDPM(FlowPath):
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The table's nearest timestep, int64 in 0..T - 1, of the same shape as sigma; exact on the table's levels."""
-        return torch.bucketize(sigma, self._between.to(sigma.device))
+        return torch.bucketize(sigma.contiguous(), self._between.to(sigma.device))
 
     def model_input(self, noisy_latents: Tensor, sigma: Tensor) -> Tensor:
         alpha, scale = unit_variance(per_sample(sigma, noisy_latents))

@@ -6,12 +6,14 @@ import difflib
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+from reelign.generators.weights import load_models
 
 __all__ = [
     "GENERATORS",
@@ -23,7 +25,11 @@ __all__ = [
     "load_generator",
 ]
 
-GENERATORS = {"WanPipeline": "reelign.generators.wan:Wan"}
+GENERATORS = {
+    "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
+    "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
+    "WanPipeline": "reelign.generators.wan:Wan",
+}
 """Class name of the diffusers pipeline -> the family's class."""
 
 MODELS = {"spriteworld": "reelign.spriteworld"}
@@ -38,7 +44,7 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
         device: where the pipeline goes.
         dtype: precision of denoiser and text encoder; the VAE stays fp32.
     Raises:
-        ReelignError: no such folder or hub id, or a pipeline class no family here covers.
+        ReelignError: no such folder or hub id, a pipeline class no family here covers, or weights that do not fit.
     """
     source = resolve_model(model)
     name = pipeline_class(source)
@@ -50,7 +56,8 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     precision = {"default": dtype, "vae": torch.float32}
     diffusers.utils.logging.disable_progress_bar()
     try:
-        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision)
+        models = load_models(source, read_index(source), precision)
+        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision, **models)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."
@@ -79,7 +86,12 @@ def resolve_model(model: str) -> str:
 
 
 def pipeline_class(source: str) -> str:
-    """The `_class_name` of a pipeline's `model_index.json`, from a folder or from the hub."""
+    """The class name of a pipeline in a folder or on the hub."""
+    return str(read_index(source)["_class_name"])
+
+
+def read_index(source: str) -> dict[str, Any]:
+    """A pipeline's `model_index.json`, from a folder or from the hub; its `_class_name` is there."""
     folder = Path(source)
     if folder.is_dir():
         index = folder / "model_index.json"
@@ -88,7 +100,7 @@ def pipeline_class(source: str) -> str:
                 f"The folder {source} holds no model_index.json, so it is not a diffusers pipeline.",
                 "Give the folder that WanPipeline.save_pretrained (or another pipeline's) wrote, or a hub id.",
             )
-        return _class_name(index)
+        return _parse_index(index)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
         near = difflib.get_close_matches(source, MODELS, n=1)
         raise ReelignError(
@@ -97,15 +109,17 @@ def pipeline_class(source: str) -> str:
             if near
             else f"Give a diffusers folder, a hub id, or one of: {', '.join(MODELS)}.",
         )
-    return _class_name(_index_from_hub(source))
+    return _parse_index(_index_from_hub(source))
 
 
-def _class_name(index: Path) -> str:
+def _parse_index(path: Path) -> dict[str, Any]:
     try:
-        return str(json.loads(index.read_text())["_class_name"])
+        index: dict[str, Any] = json.loads(path.read_text())
+        str(index["_class_name"])
+        return index
     except (ValueError, KeyError, TypeError) as error:
         raise ReelignError(
-            f"{index} is damaged: it does not say the class of its pipeline.", "Download or save the pipeline again."
+            f"{path} is damaged: it does not say the class of its pipeline.", "Download or save the pipeline again."
         ) from error
 
 

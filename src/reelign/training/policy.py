@@ -133,16 +133,18 @@ def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") 
             f"{path} could not be loaded as an adapter of {generator.model}: {error}",
             "Give a folder or safetensors file written by `reelign align` or `save_lora_weights`.",
         ) from error
+    prefixes = " or ".join(f"'{component}.'" for component in generator.denoisers)
+    mend = f"Check that the adapter was trained on this model and that its keys start with {prefixes}."
     if strangers:
         raise ReelignError(
             f"{path} does not fit {generator.model}, which has no {strangers[0]} ({len(strangers)} such layers).",
-            "Check that the adapter was trained on this model and that its keys start with 'transformer.'.",
+            mend,
         )
     loaded = generator.pipeline.get_list_adapters()
     if not any(name in adapters for adapters in loaded.values()):
         raise ReelignError(
             f"No weight in {path} fits {generator.model}.",
-            "Check that the adapter was trained on this model and that its keys start with 'transformer.'.",
+            mend,
         )
     for denoiser in generator.denoisers.values():
         denoiser.requires_grad_(False).eval()
@@ -155,7 +157,9 @@ def _unknown_layers(generator: Generator, path: Path | str) -> list[str]:
         for component, denoiser in generator.denoisers.items()
         for name, _ in denoiser.named_modules()
     }
-    state: dict[str, Tensor] = generator.pipeline.lora_state_dict(str(path))
+    found: dict[str, Tensor] | tuple[dict[str, Tensor], Any] = generator.pipeline.lora_state_dict(str(path))
+    # The Stable Diffusion loaders, which U-Net pipelines share, return the alphas of other tools' files beside it.
+    state = found[0] if isinstance(found, tuple) else found
     return sorted({key.partition(".lora_")[0] for key in state if ".lora_" in key} - layers)
 
 

@@ -1,0 +1,123 @@
+"""CogVideoX 2B and 5B text-to-video (`CogVideoXPipeline`): a v-prediction transformer over a causal 3D VAE, T5 text.
+
+Yang et al. 2024, arXiv:2408.06072. Facts that matter here: the noise table has zero terminal SNR, so sampling starts at
+pure noise; the transformer takes latents as (B, F, C, H, W); 2B knows places by sums of sines inside the model, 5B by
+rotary embeddings that the pipeline hands in; text is padded to a fixed length without a mask, so the length is part
+of the conditioning; the VAE decodes two latent frames at a time and keeps apart only an odd first one, so that a clip
+of 8k + 1 frames comes back as it went in, while one of 8k + 5 comes back longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from reelign.diffusion.paths import DDPM
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+from reelign.generators.schedules import ddim_sigmas, ddpm_path
+
+
+class CogVideoX(Generator):
+    """CogVideoX 1.0 T2V, 2B and 5B, through its diffusers pipeline."""
+
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("CogVideoXPipeline",)
+    path: DDPM
+    lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
+    family_defaults: ClassVar[SamplingDefaults] = SamplingDefaults(
+        num_frames=49, height=480, width=720, fps=8.0, guidance_scale=6.0, num_inference_steps=50
+    )
+
+    def __init__(self, pipeline: Any, model: str) -> None:
+        if pipeline.transformer.config.patch_size_t is not None:
+            raise ReelignError(
+                f"{model} is a CogVideoX 1.5 pipeline, whose patches over time are not supported yet.",
+                "Use THUDM/CogVideoX-2b or THUDM/CogVideoX-5b.",
+            )
+        from diffusers import CogVideoXDDIMScheduler
+
+        super().__init__(pipeline, model)
+        self.path = ddpm_path(pipeline.scheduler, model)
+        self.ddim = CogVideoXDDIMScheduler.from_config(pipeline.scheduler.config)
+
+    @property
+    def denoisers(self) -> dict[str, nn.Module]:
+        return {"transformer": self.pipeline.transformer}
+
+    @property
+    def max_sequence_length(self) -> int:
+        """The padded prompt length that the transformer was trained on."""
+        return int(self.pipeline.transformer.config.max_text_seq_length)
+
+    @property
+    def call_arguments(self) -> dict[str, Any]:
+        return {"max_sequence_length": self.max_sequence_length}
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Conditioning:
+        embeds, _ = self.pipeline.encode_prompt(
+            prompts, do_classifier_free_guidance=False, max_sequence_length=self.max_sequence_length
+        )
+        return Conditioning({"prompt_embeds": embeds})
+
+    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
+        pipeline = self.pipeline
+        return (
+            pipeline.transformer.config.in_channels,
+            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1,
+            size.height // pipeline.vae_scale_factor_spatial,
+            size.width // pipeline.vae_scale_factor_spatial,
+        )
+
+    def legal(self, size: VideoSize) -> VideoSize:
+        pipeline = self.pipeline
+        # The pipeline itself asks for multiples of 8 whatever the VAE's stride.
+        step = max(8, pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size)
+        pair = 2 * pipeline.vae_scale_factor_temporal
+        return VideoSize(
+            num_frames=max(0, round((size.num_frames - 1) / pair)) * pair + 1,
+            height=max(1, round(size.height / step)) * step,
+            width=max(1, round(size.width / step)) * step,
+        )
+
+    def sigmas(self, steps: int) -> Tensor:
+        return ddim_sigmas(self.path, self.ddim, steps)
+
+    def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        transformer = self.pipeline.transformer
+        fed = self.path.model_input(noisy_latents, sigma)
+        predicted: Tensor = transformer(
+            hidden_states=fed.transpose(1, 2).to(transformer.dtype),
+            timestep=self.path.timestep(sigma),
+            encoder_hidden_states=conditioning["prompt_embeds"].to(transformer.dtype),
+            image_rotary_emb=self._rotary_embeddings(noisy_latents),
+            return_dict=False,
+        )[0]
+        return self.path.velocity(predicted.transpose(1, 2).float(), noisy_latents.float(), sigma)
+
+    def _rotary_embeddings(self, noisy_latents: Tensor) -> tuple[Tensor, Tensor] | None:
+        pipeline = self.pipeline
+        if not pipeline.transformer.config.use_rotary_positional_embeddings:
+            return None
+        frames, height, width = noisy_latents.shape[2:]
+        stride = pipeline.vae_scale_factor_spatial
+        embeddings: tuple[Tensor, Tensor] = pipeline._prepare_rotary_positional_embeddings(
+            height * stride, width * stride, frames, noisy_latents.device
+        )
+        return embeddings
+
+    def encode(self, videos: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
+        latents: Tensor = vae.encode(pixels).latent_dist.mode().float()
+        return latents * float(vae.config.scaling_factor)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipeline.vae
+        # Multiplied by the reciprocal, as the pipeline rounds it.
+        raw = 1 / float(vae.config.scaling_factor) * latents
+        pixels = vae.decode(raw.to(vae.device, vae.dtype), return_dict=False)[0]
+        videos: Tensor = ((pixels.float() + 1) / 2).clamp(0, 1).transpose(1, 2)
+        return videos

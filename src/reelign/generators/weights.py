@@ -1,0 +1,48 @@
+"""Loading weights strictly: every weight a model has is in its file, and every weight in the file is used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from reelign.errors import ReelignError
+
+
+def load_models(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, Any]:
+    """The diffusers models of a pipeline by component name, to hand to its `from_pretrained`.
+
+    diffusers itself only logs what does not fit: it leaves missing weights empty and drops those that its class has
+    no place for, under which a model runs and makes something else.
+
+    Args:
+        source: the pipeline's folder or hub id.
+        index: its `model_index.json`.
+        precision: dtype by component name; "default" for the others.
+    Raises:
+        ReelignError: a weight is missing or has no place.
+    """
+    import diffusers
+
+    models: dict[str, Any] = {}
+    for name, entry in index.items():
+        if not isinstance(entry, list) or entry[0] != "diffusers":
+            continue
+        kind = getattr(diffusers, entry[1], None)
+        if kind is None or not issubclass(kind, diffusers.ModelMixin):
+            continue
+        models[name], report = kind.from_pretrained(
+            source,
+            subfolder=name,
+            torch_dtype=precision.get(name, precision["default"]),
+            output_loading_info=True,
+        )
+        for problem, trouble in (("missing_keys", "lacks"), ("unexpected_keys", "holds, without a place for it,")):
+            names = sorted(report[problem])
+            if names:
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                raise ReelignError(
+                    f"The {name} of {source} {trouble} the weight {names[0]}{more}.",
+                    f"Download it again, or check that it is a {entry[1]} as this version of diffusers knows it.",
+                )
+    return models

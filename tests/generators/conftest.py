@@ -1,0 +1,37 @@
+"""Tiny pipelines of the families beside Wan, each saved once and loaded anew for every test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generators.tiny import save_cogvideox, save_modelscope
+from reelign.generators import Generator, VideoSize, load_generator
+
+FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope")
+
+
+@pytest.fixture(scope="session")
+def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    models = tmp_path_factory.mktemp("models")
+    save_cogvideox(models / "cogvideox-2b", rotary=False)
+    save_cogvideox(models / "cogvideox-5b", rotary=True)
+    save_modelscope(models / "modelscope")
+    return {name: models / name for name in FAMILIES}
+
+
+@pytest.fixture(params=FAMILIES)
+def family_folder(request: pytest.FixtureRequest, family_folders: dict[str, Path]) -> Path:
+    return family_folders[request.param]
+
+
+@pytest.fixture
+def family(family_folder: Path) -> Generator:
+    """One of the families, so that a test may train it."""
+    return load_generator(str(family_folder))
+
+
+@pytest.fixture
+def family_size(family_folder: Path) -> VideoSize:
+    return VideoSize(4 if family_folder.name == "modelscope" else 9, 16, 16)
