@@ -17,7 +17,7 @@ from reelign.training.checkpoints import Checkpoint, checkpoint_folders, load_ch
 
 def checkpoint(step: int, size: int = 4) -> Checkpoint:
     weight = torch.full((size,), float(step))
-    return Checkpoint(step, {"w": weight}, {"state": {0: {"m": weight + 1}}}, {"step": step}, {"w": weight + 2})
+    return Checkpoint(step, {"w": weight}, [{"state": {0: {"m": weight + 1}}}], {"step": step}, {"w": weight + 2})
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert found is not None
     assert (found.step, found.stream) == (3, {"step": 3})
     assert found.weights["w"].tolist() == [3.0] * 4
-    assert found.optimiser["state"][0]["m"].tolist() == [4.0] * 4
+    assert found.optimisers[0]["state"][0]["m"].tolist() == [4.0] * 4
     assert found.ema is not None
     assert found.ema["w"].tolist() == [5.0] * 4
 

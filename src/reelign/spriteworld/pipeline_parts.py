@@ -19,6 +19,8 @@ from reelign.spriteworld.world import FPS, NUM_FRAMES, SIZE
 
 MAX_SEQUENCE_LENGTH = 8
 """A caption has five words and an end."""
+PLACE = 2.0
+"""Standard deviation of the initial biases of queries and keys, which normalisation then takes to about 1."""
 GUIDANCE_SCALE = 3.0
 NUM_INFERENCE_STEPS = 10
 
@@ -78,6 +80,7 @@ def build_pipeline(
             num_layers=layers,
             rope_max_seq_len=64,
         )
+        give_sense_of_place(transformer)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     return WanPipeline(
         tokenizer=tokenizer,
@@ -86,6 +89,18 @@ def build_pipeline(
         vae=vae.eval(),
         scheduler=scheduler,
     )
+
+
+def give_sense_of_place(transformer: WanTransformer3DModel) -> None:
+    """Give queries and keys random biases, under which rotary embeddings make every head look to offsets of its own.
+
+    Wan has no other sense of place. torch's initial biases are near zero, attention is then blind to offsets on a noisy
+    grid, and thousands of steps pass before heads learn where a token stands.
+    """
+    with torch.no_grad():
+        for block in transformer.blocks:
+            for projection in (block.attn1.to_q, block.attn1.to_k):
+                projection.bias.copy_(PLACE * torch.randn(projection.bias.shape))
 
 
 def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:

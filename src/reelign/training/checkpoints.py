@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ class Checkpoint:
     step: int
     """Optimiser steps done."""
     weights: dict[str, Tensor]
-    optimiser: dict[str, Any]
+    optimisers: list[dict[str, Any]]
     stream: dict[str, Any]
     ema: dict[str, Tensor] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else has a state, as JSON: the step, monitors, the count of skipped steps."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -50,8 +52,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             )
         # Through Python's own file: torch's writer says of a full disk only that its position is unexpected.
         with (partial / "optimiser.pt").open("wb") as file:
-            torch.save(checkpoint.optimiser, file)
-        (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, "stream": checkpoint.stream}))
+            torch.save(checkpoint.optimisers, file)
+        state = {"step": checkpoint.step, "stream": checkpoint.stream, "extra": checkpoint.extra}
+        (partial / "state.json").write_text(json.dumps(state))
         _flush(partial)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
@@ -86,9 +89,10 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return Checkpoint(
             step=state["step"],
             weights=load_file(newest / "weights.safetensors"),
-            optimiser=torch.load(newest / "optimiser.pt", weights_only=True),
+            optimisers=torch.load(newest / "optimiser.pt", weights_only=True),
             stream=state["stream"],
             ema=ema,
+            extra=state.get("extra", {}),
         )
     except Exception as error:
         raise ReelignError(
