@@ -25,7 +25,8 @@ def sample_sigmas(count: int, distribution: Distribution, *, shift: float, gener
         shift: `shift_sigma` applied afterwards; 1 leaves the levels alone.
         generator: the only source of randomness.
     Returns:
-        (count,) in (0, 1), on the generator's device.
+        (count,) in (0, 1), on the generator's device: the levels themselves on a flow, and on other paths the quantiles
+        of what `FlowPath.training_sigmas` makes levels.
     """
     if distribution == "uniform":
         sigma = torch.rand(count, generator=generator, device=generator.device)
