@@ -18,8 +18,7 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.objectives.dpo import DPO
-from reelign.objectives.sft import SFT
-from reelign.recipes.offline import AlignSettings, DPOStep, SFTStep
+from reelign.objectives.sft import sft_loss
 from reelign.training import (
     Draw,
     LoRA,
@@ -35,7 +34,6 @@ from reelign.training import (
 )
 
 STEPS = 12
-SETTINGS = AlignSettings(batch_size=4, micro_batch_size=4)
 TRAINER = TrainerSettings(steps=STEPS, learning_rate=2e-2, checkpoint_every=STEPS)
 
 
@@ -53,27 +51,50 @@ def policy(family: Generator) -> Policy:
     return Policy(family, LoRA(rank=4, alpha=4))
 
 
-def draw_for(policy: Policy, latents: Tensor) -> Draw:
+def draw_for(policy: Policy, latents: Tensor, seed: int = 0) -> Draw:
     return make_draw(
         latents.shape,
         path=policy.generator.path,
         distribution="uniform",
         shift=1.0,
-        generator=generator_from("held out"),
+        generator=generator_from("draw", seed),
         device=torch.device("cpu"),
     )
 
 
-def train(policy: Policy, latents: Tensor, objective: DPO | SFT, folder: Path) -> None:
+class Learn:
+    """One micro-batch of SFT or DPO: fresh draws, the family's default weight."""
+
+    def __init__(self, objective: DPO | None) -> None:
+        self.objective = objective
+
+    def accumulate_gradients(self, policy: Policy, batch: Any) -> dict[str, float]:
+        pairs = self.objective is not None
+        draw = draw_for(policy, batch.latents[:, 0] if pairs else batch.latents, batch.seed)
+        conditioning = batch.conditioning
+        if pairs:
+            rows = torch.arange(len(batch.latents)).repeat_interleave(2)
+            draw, conditioning = draw.repeat(2), conditioning.take(rows)
+        latents = batch.latents.flatten(0, 1) if pairs else batch.latents
+        errors = velocity_errors(policy, latents, conditioning, draw)
+        loss = sft_loss(errors["policy"]).mean() if self.objective is None else dpo(self.objective, errors)
+        loss.backward()
+        return {"loss": float(loss.detach())}
+
+
+def dpo(objective: DPO, errors: dict[Any, Tensor]) -> Tensor:
+    return objective(errors["policy"].unflatten(0, (-1, 2)), errors["reference"].unflatten(0, (-1, 2))).mean()
+
+
+def train(policy: Policy, latents: Tensor, objective: DPO | None, folder: Path) -> None:
+    """SFT on the chosen videos, or DPO."""
     conditioning, rows = policy.generator.encode_prompts(PROMPTS), torch.tensor([0, 1, 0, 1])
     stream: Any
-    if isinstance(objective, DPO):
-        step: Any = DPOStep(objective, SETTINGS)
-        stream = ShuffledStream(PairBatch, latents, conditioning, rows, batch_size=4, seed=0)
-    else:
-        step = SFTStep(objective, SETTINGS)
+    if objective is None:
         stream = ShuffledStream(VideoBatch, latents[:, 0], conditioning, rows, batch_size=4, seed=0)
-    Trainer(policy, stream, step, TRAINER, folder).train()
+    else:
+        stream = ShuffledStream(PairBatch, latents, conditioning, rows, batch_size=4, seed=0)
+    Trainer(policy, stream, Learn(objective), TRAINER, folder).train()
 
 
 def test_the_default_error_is_the_loss_that_the_family_was_pretrained_on(
@@ -122,7 +143,7 @@ def test_a_perfect_model_has_no_error(
 
 def test_sft_steps_lower_the_error(policy: Policy, pairs: Tensor, tmp_path: Path) -> None:
     draw, conditioning = draw_for(policy, pairs[:, 0]), policy.generator.encode_prompts(PROMPTS * 2)
-    train(policy, pairs, SFT(), tmp_path)
+    train(policy, pairs, None, tmp_path)
     with torch.no_grad():
         after = velocity_errors(policy, pairs[:, 0], conditioning, draw)
     assert after["policy"].mean() < 0.95 * after["reference"].mean()
@@ -136,8 +157,7 @@ def test_dpo_steps_lower_the_loss(policy: Policy, pairs: Tensor, tmp_path: Path)
     train(policy, pairs, objective, tmp_path)
     with torch.no_grad():
         after = velocity_errors(policy, pairs.flatten(0, 1), conditioning, draw)
-    loss = objective(after["policy"].unflatten(0, (-1, 2)), after["reference"].unflatten(0, (-1, 2))).mean()
-    assert loss < 0.5 < torch.log(torch.tensor(2.0))
+    assert dpo(objective, after) < 0.5 < torch.log(torch.tensor(2.0))
 
 
 def test_the_adapter_samples_the_same_in_plain_diffusers(
@@ -145,7 +165,7 @@ def test_the_adapter_samples_the_same_in_plain_diffusers(
 ) -> None:
     family = policy.generator
     base = by_reelign(load_generator(str(family_folder)), family_size, 5.0)
-    train(policy, pairs, SFT(), tmp_path / "run")
+    train(policy, pairs, None, tmp_path / "run")
     ours = by_reelign(family, family_size, 5.0)
     assert (ours - base).abs().max() > 1e-2
     file = policy.save(tmp_path / "adapter")
@@ -184,7 +204,7 @@ def test_the_reference_is_the_base_bit_for_bit(
     policy: Policy, pairs: Tensor, family_folder: Path, tmp_path: Path
 ) -> None:
     base, family = load_generator(str(family_folder)), policy.generator
-    train(policy, pairs, SFT(), tmp_path)
+    train(policy, pairs, None, tmp_path)
     noisy, sigma = pairs[:, 0], family.path.training_sigmas(torch.tensor([0.1, 0.4, 0.6, 0.9]))
     conditioning = base.encode_prompts(PROMPTS * 2)
     with torch.no_grad():
