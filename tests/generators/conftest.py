@@ -1,4 +1,4 @@
-"""Tiny pipelines of the families beside Wan, each saved once and loaded anew for every test."""
+"""Tiny pipelines of the families beside Wan, each saved once; loaded once to look at, and anew to train."""
 
 from __future__ import annotations
 
@@ -26,9 +26,20 @@ def family_folder(request: pytest.FixtureRequest, family_folders: dict[str, Path
     return family_folders[request.param]
 
 
+@pytest.fixture(scope="session")
+def loaded(family_folders: dict[str, Path]) -> dict[str, Generator]:
+    return {name: load_generator(str(folder)) for name, folder in family_folders.items()}
+
+
 @pytest.fixture
-def family(family_folder: Path) -> Generator:
-    """One of the families, so that a test may train it."""
+def family(family_folder: Path, loaded: dict[str, Generator]) -> Generator:
+    """One of the families, to look at: every test shares it."""
+    return loaded[family_folder.name]
+
+
+@pytest.fixture
+def own_family(family_folder: Path) -> Generator:
+    """One of the families, loaded anew, so that a test may train it."""
     return load_generator(str(family_folder))
 
 

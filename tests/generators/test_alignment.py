@@ -33,8 +33,13 @@ from reelign.training import (
     velocity_errors,
 )
 
-STEPS = 12
+STEPS = 8
 TRAINER = TrainerSettings(steps=STEPS, learning_rate=2e-2, checkpoint_every=STEPS)
+
+
+@pytest.fixture
+def family(own_family: Generator) -> Generator:
+    return own_family
 
 
 @pytest.fixture
@@ -161,10 +166,15 @@ def test_dpo_steps_lower_the_loss(policy: Policy, pairs: Tensor, tmp_path: Path)
 
 
 def test_the_adapter_samples_the_same_in_plain_diffusers(
-    policy: Policy, pairs: Tensor, family_folder: Path, family_size: VideoSize, tmp_path: Path
+    policy: Policy,
+    pairs: Tensor,
+    loaded: dict[str, Generator],
+    family_folder: Path,
+    family_size: VideoSize,
+    tmp_path: Path,
 ) -> None:
     family = policy.generator
-    base = by_reelign(load_generator(str(family_folder)), family_size, 5.0)
+    base = by_reelign(loaded[family_folder.name], family_size, 5.0)
     train(policy, pairs, None, tmp_path / "run")
     ours = by_reelign(family, family_size, 5.0)
     assert (ours - base).abs().max() > 1e-2
@@ -201,9 +211,9 @@ def test_an_adapter_of_another_family_is_refused(family: Generator, tiny_wan: Ge
 
 
 def test_the_reference_is_the_base_bit_for_bit(
-    policy: Policy, pairs: Tensor, family_folder: Path, tmp_path: Path
+    policy: Policy, pairs: Tensor, loaded: dict[str, Generator], family_folder: Path, tmp_path: Path
 ) -> None:
-    base, family = load_generator(str(family_folder)), policy.generator
+    base, family = loaded[family_folder.name], policy.generator
     train(policy, pairs, None, tmp_path)
     noisy, sigma = pairs[:, 0], family.path.training_sigmas(torch.tensor([0.1, 0.4, 0.6, 0.9]))
     conditioning = base.encode_prompts(PROMPTS * 2)

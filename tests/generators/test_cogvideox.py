@@ -24,8 +24,8 @@ def folder(request: pytest.FixtureRequest, family_folders: dict[str, Path]) -> P
 
 
 @pytest.fixture
-def cogvideox(folder: Path) -> Generator:
-    return load_generator(str(folder))
+def cogvideox(folder: Path, loaded: dict[str, Generator]) -> Generator:
+    return loaded[folder.name]
 
 
 @pytest.mark.parametrize("size", [VideoSize(1, 16, 32), VideoSize(17, 32, 16)], ids=str)

@@ -25,8 +25,8 @@ def folder(family_folders: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
-def modelscope(folder: Path) -> Generator:
-    return load_generator(str(folder))
+def modelscope(loaded: dict[str, Generator]) -> Generator:
+    return loaded["modelscope"]
 
 
 @pytest.fixture
@@ -82,7 +82,8 @@ def test_a_scheduler_that_clips_is_refused(copy: Path, switch: str) -> None:
     assert switch in caught.value.mend
 
 
-def test_dropout_is_off_whatever_the_policy_does(modelscope: Generator) -> None:
+def test_dropout_is_off_whatever_the_policy_does(folder: Path) -> None:
+    modelscope = load_generator(str(folder))
     unet = modelscope.pipeline.unet
     assert any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in unet.modules())
     Policy(modelscope, LoRA(rank=2))
@@ -91,7 +92,8 @@ def test_dropout_is_off_whatever_the_policy_does(modelscope: Generator) -> None:
     assert torch.equal(modelscope.velocity(noisy, sigma, conditioning), modelscope.velocity(noisy, sigma, conditioning))
 
 
-def test_the_given_methods_leave_the_saved_class_as_it_was(modelscope: Generator, tmp_path: Path) -> None:
+def test_the_given_methods_leave_the_saved_class_as_it_was(folder: Path, tmp_path: Path) -> None:
+    modelscope = load_generator(str(folder))
     modelscope.enable_activation_checkpointing()
     modelscope.pipeline.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "model_index.json").read_text())["unet"] == ["diffusers", "UNet3DConditionModel"]
@@ -100,8 +102,7 @@ def test_the_given_methods_leave_the_saved_class_as_it_was(modelscope: Generator
         assert torch.equal(again.state_dict()[name], weight)
 
 
-def test_two_u_nets_do_not_share_their_adapters(folder: Path) -> None:
-    first, second = load_generator(str(folder)), load_generator(str(folder))
-    Policy(first, LoRA(rank=2))
-    assert not any("lora_" in name for name, _ in second.pipeline.unet.named_parameters())
-    assert not hasattr(second.pipeline.unet, "peft_config")
+def test_two_u_nets_do_not_share_their_adapters(folder: Path, modelscope: Generator) -> None:
+    Policy(load_generator(str(folder)), LoRA(rank=2))
+    assert not any("lora_" in name for name, _ in modelscope.pipeline.unet.named_parameters())
+    assert not hasattr(modelscope.pipeline.unet, "peft_config")
