@@ -18,7 +18,9 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, load_generator
 from reelign.objectives import DPO, SFT
-from reelign.recipes.offline import AlignSettings, DPOStep, SFTStep
+from reelign.recipes.pair_step import DPOStep
+from reelign.recipes.settings import AlignSettings
+from reelign.recipes.video_steps import SFTStep
 from reelign.training import LoRA, PairBatch, Policy, ShuffledStream, Trainer, TrainerSettings, VideoBatch
 from reelign.training.checkpoints import checkpoint_folders, load_checkpoint
 
@@ -59,16 +61,46 @@ class Interrupting:
 
 
 class Diverging:
-    """A step whose gradient is not finite from the third on."""
+    """A step whose gradient or loss is not finite at the steps named."""
 
-    def __init__(self) -> None:
+    def __init__(self, *at: int, loss: float = 0.0, gradient: float = math.nan) -> None:
+        self.at = at
+        self.loss = loss
+        self.gradient = gradient
         self.count = 0
 
     def accumulate_gradients(self, policy: Policy, batch: PairBatch) -> dict[str, float]:
         self.count += 1
+        bad = self.count in self.at
         for parameter in policy.parameters.values():
-            parameter.grad = torch.full_like(parameter, math.nan if self.count >= 3 else 0.0)
-        return {"loss": 0.0}
+            parameter.grad = torch.full_like(parameter, self.gradient if bad else 1.0)
+        return {"loss": self.loss if bad else 1.0, "margin": self.loss}
+
+    def state_dict(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.count = state["count"]
+
+
+class Stopping:
+    """A monitor that has seen enough after two looks."""
+
+    def __init__(self) -> None:
+        self.looks: list[int] = []
+
+    def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
+        self.looks.append(step)
+        return {"looks": len(self.looks)}
+
+    def verdict(self) -> str | None:
+        return "enough" if len(self.looks) >= 2 else None
+
+    def state_dict(self) -> dict[str, list[int]]:
+        return {"looks": self.looks}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        self.looks = state["looks"]
 
 
 def test_dpo_loss_falls_and_the_policy_learns_to_rank(tiny_wan: Generator, pairs: Tensor, tmp_path: Path) -> None:
@@ -175,18 +207,81 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(tiny_wan_folder: Path, pairs: Ten
     assert same(resumed.policy.state_dict(), whole.policy.state_dict())
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_it_does_harm(
-    tiny_wan: Generator, pairs: Tensor, tmp_path: Path
+@pytest.mark.parametrize("bad", [{"gradient": math.nan}, {"gradient": math.inf}, {"loss": math.nan, "gradient": 1.0}])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path, bad: dict[str, float]
 ) -> None:
-    trainer = dpo_trainer(tiny_wan, pairs, SETTINGS, tmp_path)
-    before = {name: tensor.clone() for name, tensor in trainer.policy.state_dict().items()}
-    trainer.step = Diverging()
-    with pytest.raises(ReelignError, match="step 3 is not finite"):
+    """Six steps of which two are skipped end where four do."""
+    settings = replace(SETTINGS, ema_decay=0.5)
+    trainer = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path / "skipping")
+    trainer.step = Diverging(2, 5, **bad)
+    trainer.train()
+    plain = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, replace(settings, steps=4), tmp_path / "plain")
+    plain.step = Diverging()
+    plain.train()
+    assert same(trainer.policy.state_dict(), plain.policy.state_dict())
+    assert same(trainer.ema, plain.ema)
+    rows = metrics(tmp_path / "skipping")
+    assert [row.get("skipped", 0) for row in rows] == [0, 1, 1, 1, 2, 2]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+
+
+def test_several_in_a_row_stop_the_run_and_name_the_videos(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, stop_after_skips=2)
+    trainer = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path)
+    assert isinstance(trainer.stream, ShuffledStream)
+    trainer.stream.names = [f"pair {number}" for number in range(4)]
+    trainer.step = Diverging(1, 3, 4)
+    with pytest.raises(ReelignError, match=r"in 2 steps in a row, the last of them step 4 on (pair \d(, )?){3};"):
         trainer.train()
-    assert same(trainer.policy.state_dict(), before)
     saved = load_checkpoint(trainer.checkpoints)
     assert saved is not None
-    assert saved.step == 2
+    assert (saved.step, saved.extra["skipped"]) == (2, [1, 0])
+    again = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path)
+    again.step = Diverging()
+    assert again.train() == 2
+    assert again.step.count == 6
+    assert again.skipped == 1
+
+
+def test_a_monitor_adds_metrics_and_may_end_the_run_for_good(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path
+) -> None:
+    def trainer() -> Trainer[PairBatch]:
+        made = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, SETTINGS, tmp_path)
+        made.monitors = [Stopping()]
+        return made
+
+    first = trainer()
+    first.train()
+    assert first.verdict() == "enough"
+    assert [row["looks"] for row in metrics(tmp_path)] == [1, 2]
+    again = trainer()
+    assert again.train() == 2
+    assert again.verdict() == "enough"
+    assert len(metrics(tmp_path)) == 2
+
+
+def test_an_automatic_beta_resumes_with_the_run(tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path) -> None:
+    def trainer(folder: str, steps: int) -> Trainer[PairBatch]:
+        made = dpo_trainer(
+            load_generator(str(tiny_wan_folder)), pairs, replace(SETTINGS, steps=steps), tmp_path / folder
+        )
+        made.step = DPOStep(DPO(beta=10.0, target_factor=0.3), AlignSettings())
+        return made
+
+    whole = trainer("whole", 6)
+    whole.train()
+    trainer("cut", 2).train()
+    resumed = trainer("cut", 6)
+    assert resumed.train() == 2
+    assert same(resumed.policy.state_dict(), whole.policy.state_dict())
+    betas = [[row["beta"] for row in metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert betas[0] == betas[1]
+    assert betas[0][0] == pytest.approx(10.0)
+    assert betas[0][1] > betas[0][0]
 
 
 def test_learning_rate_warms_up_and_falls() -> None:
@@ -195,7 +290,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert rates[6] == pytest.approx(0.5)
     assert 0 < rates[9] < 0.05
-    assert TrainerSettings(learning_rate=0.3).rate(100) == 0.3
+    assert TrainerSettings(learning_rate=0.3).rate(100) == 1.0
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"checkpoint_every": 0}, {"learning_rate": 0.0}])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,10 +14,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator, VideoSize
 from reelign.recipes.generation import write_tensors
-from reelign.records import FilePair, Video, Workspace, content_key, majority, preferences, read_pairs
+from reelign.records import (
+    FilePair,
+    PairPolicy,
+    Video,
+    Workspace,
+    content_key,
+    ground_truth_pairs,
+    majority,
+    preferences,
+    read_pairs,
+    read_videos,
+    standings,
+)
+from reelign.records.pair_policies import SMALL_MARGIN
 from reelign.video import read_video
 
 
@@ -29,13 +43,27 @@ class Clip:
     shard: Path | None = None
     key: str | None = None
 
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One judged video: the row of its prompt, and how it stands among its group, in [-1, 1]."""
+
+    clip: Clip
+    row: int
+    score: float
+
 
 @dataclass(frozen=True)
 class PreferenceData:
     """Pairs to train on.
 
     `rows` gives each pair the index of its prompt; `left_out` counts what gave no pair, by reason; `key` changes
-    with the data.
+    with the data. `margins` says how clear each pair is, and `candidates` how every judged video stands; where there
+    are none, they follow from the pairs.
     """
 
     prompts: list[str]
@@ -44,6 +72,8 @@ class PreferenceData:
     rows: list[int]
     key: str
     left_out: dict[str, int] = field(default_factory=dict)
+    margins: list[float] | None = None
+    candidates: list[Candidate] | None = None
 
     def __post_init__(self) -> None:
         if not self.rows:
@@ -59,10 +89,85 @@ class PreferenceData:
         latents = load_latents(clips, generator, cache)
         return latents.unflatten(0, (-1, 2)), torch.tensor(self.rows)
 
+    @property
+    def names(self) -> list[str]:
+        return [f"{one.name} over {other.name}" for one, other in zip(self.chosen, self.rejected, strict=True)]
+
+    def standing(self) -> list[Candidate]:
+        """Every judged video once, by prompt: its mean margin, or the share of its pairs that it won over lost."""
+        if self.candidates is not None:
+            return self.candidates
+        seen: dict[tuple[int, Clip], list[float]] = {}
+        for row, chosen, rejected in zip(self.rows, self.chosen, self.rejected, strict=True):
+            seen.setdefault((row, chosen), []).append(1.0)
+            seen.setdefault((row, rejected), []).append(-1.0)
+        found = [Candidate(clip, row, sum(values) / len(values)) for (row, clip), values in seen.items()]
+        return sorted(found, key=lambda each: each.row)
+
+    def above(self, min_margin: float) -> PreferenceData:
+        """The pairs and candidates that are at least so clear."""
+        if not min_margin:
+            return self
+        margins = self.margins or [1.0] * len(self.rows)
+        clear = [index for index, margin in enumerate(margins) if margin >= min_margin]
+        candidates = [each for each in self.standing() if abs(each.score) >= min_margin]
+        dropped = {SMALL_MARGIN: len(self.rows) - len(clear)} if len(clear) < len(self.rows) else {}
+        return self._only(clear, candidates, dropped)
+
+    def split(self, share: float, seed: int) -> tuple[PreferenceData, PreferenceData]:
+        """A training part and a held-out part with that share of the prompts, at least one; no prompt is in both."""
+        prompts = sorted(set(self.rows))
+        count = max(1, round(share * len(prompts)))
+        if count >= len(prompts):
+            raise ReelignError(
+                f"Holding out {share:g} of {len(prompts)} prompts leaves nothing to train on.",
+                "Judge candidates of more prompts, or set monitor.held_out=0.",
+            )
+        order = torch.randperm(len(prompts), generator=generator_from(seed, "held out")).tolist()
+        held = {prompts[index] for index in order[:count]}
+        parts = []
+        for wanted in (False, True):
+            kept = [index for index, row in enumerate(self.rows) if (row in held) is wanted]
+            parts.append(self._only(kept, [each for each in self.standing() if (each.row in held) is wanted], {}))
+        return parts[0], parts[1]
+
+    def _only(self, kept: list[int], candidates: list[Candidate], dropped: dict[str, int]) -> PreferenceData:
+        def pick(values: list[Any]) -> list[Any]:
+            return [values[index] for index in kept]
+
+        return replace(
+            self,
+            chosen=pick(self.chosen),
+            rejected=pick(self.rejected),
+            rows=pick(self.rows),
+            margins=None if self.margins is None else pick(self.margins),
+            candidates=candidates,
+            left_out={**self.left_out, **dropped},
+        )
+
+
+def training_data(
+    workspace: Workspace,
+    *,
+    pairs: str,
+    weights: Mapping[str, float] | None = None,
+    min_margin: float = 0.0,
+    real: str = "",
+    file: Path | None = None,
+) -> PreferenceData:
+    """What an alignment trains on: a file's pairs, real against generated videos, or the workspace's preferences."""
+    if file is not None:
+        data = file_preferences(file)
+    elif pairs == "ground_truth":
+        data = ground_truth_preferences(workspace, Path(real))
+    else:
+        data = workspace_preferences(workspace, pairs, weights)  # type: ignore[arg-type]
+    return data.above(min_margin)
+
 
 def workspace_preferences(
     workspace: Workspace,
-    pairs: Literal["best_worst", "all"],
+    pairs: PairPolicy,
     weights: Mapping[str, float] | None = None,
     *,
     split: str = "train",
@@ -70,7 +175,8 @@ def workspace_preferences(
 ) -> PreferenceData:
     """The preferences that follow from the workspace's judgements by majority vote."""
     groups = workspace.groups(split, adapter)
-    found = preferences(groups, majority(workspace.judgements()), weights=weights, pairs=pairs)
+    votes = majority(workspace.judgements())
+    found = preferences(groups, votes, weights=weights, pairs=pairs)
     clips = {video.id: _clip(workspace, video) for group in groups for video in group.videos}
     prompts = {group.prompt.id: row for row, group in enumerate(groups)}
     return PreferenceData(
@@ -80,7 +186,47 @@ def workspace_preferences(
         rows=[prompts[pair.prompt_id] for pair in found.pairs],
         key=content_key([[pair.chosen, pair.rejected] for pair in found.pairs]),
         left_out=found.left_out,
+        margins=[pair.margin for pair in found.pairs],
+        candidates=[
+            Candidate(clips[each.video], prompts[each.prompt_id], each.score)
+            for each in standings(groups, votes, weights=weights)
+        ],
     )
+
+
+def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "train") -> PreferenceData:
+    """Real videos from a file of (prompt, video) against the base's samples of the same prompts."""
+    groups = workspace.groups(split, "")
+    ids = {group.prompt.text: group.prompt.id for group in groups}
+    clips = {video.id: _clip(workspace, video) for group in groups for video in group.videos}
+    real: dict[int, list[str]] = {}
+    for each in read_videos(path):
+        if each.prompt in ids:
+            real.setdefault(ids[each.prompt], []).append(str(each.video))
+            clips[str(each.video)] = Clip(each.video)
+    if not real:
+        raise ReelignError(
+            f"{path} has no video of a prompt that {workspace.root} has samples of.",
+            "Give its prompts in the very words of the workspace's, and generate candidates of them.",
+        )
+    found = ground_truth_pairs(groups, real)
+    prompts = {group.prompt.id: row for row, group in enumerate(groups)}
+    return PreferenceData(
+        prompts=[group.prompt.text for group in groups],
+        chosen=[clips[pair.chosen] for pair in found.pairs],
+        rejected=[clips[pair.rejected] for pair in found.pairs],
+        rows=[prompts[pair.prompt_id] for pair in found.pairs],
+        key=content_key([[file_hash(clips[pair.chosen].path), pair.rejected] for pair in found.pairs]),
+        left_out=found.left_out,
+    )
+
+
+def real_videos(path: Path, generator: Generator, cache: Path) -> tuple[Tensor, list[str], list[int], list[str]]:
+    """Latents of the real clips in a file of (prompt, video), the distinct prompts, each clip's row, and its name."""
+    found = read_videos(path)
+    prompts = list(dict.fromkeys(each.prompt for each in found))
+    latents = load_latents([Clip(each.video) for each in found], generator, cache)
+    return latents, prompts, [prompts.index(each.prompt) for each in found], [each.video.stem for each in found]
 
 
 def file_preferences(path: Path) -> PreferenceData:
@@ -94,6 +240,7 @@ def file_preferences(path: Path) -> PreferenceData:
         rejected=[Clip(pair.rejected) for pair in pairs],
         rows=[row[pair.prompt] for pair in pairs],
         key=content_key([[pair.prompt, file_hash(pair.chosen), file_hash(pair.rejected)] for pair in pairs]),
+        margins=[pair.margin for pair in pairs],
     )
 
 

@@ -13,6 +13,7 @@ from reelign.records.preferences import (
     standings,
 )
 from reelign.records.schema import SCHEMA_VERSION, Judgement, Prompt, Verdict, Video, content_key
+from reelign.records.video_files import FileVideo, read_videos
 from reelign.records.votes import Vote, majority
 from reelign.records.workspace import Group, Workspace
 
@@ -20,6 +21,7 @@ __all__ = [
     "JUDGES",
     "SCHEMA_VERSION",
     "FilePair",
+    "FileVideo",
     "Group",
     "Judge",
     "Judgement",
@@ -41,6 +43,7 @@ __all__ = [
     "majority",
     "preferences",
     "read_pairs",
+    "read_videos",
     "scored_preferences",
     "standings",
     "write_pairs",

@@ -40,7 +40,7 @@ def read_pairs(path: str | Path) -> list[FilePair]:
     path = Path(path)
     if not path.is_file():
         raise ReelignError(f"no file of pairs at {path}", "Check the path.")
-    columns = _read_columns(path)
+    columns = read_columns(path)
     _check_columns(path, list(columns))
     margins = columns.get("margin") or [None] * len(columns["prompt"])
     rows = list(zip(*(columns[name] for name in REQUIRED), margins, strict=True))
@@ -84,7 +84,8 @@ def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _read_columns(path: Path) -> dict[str, list[Any]]:
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Columns of a CSV or Parquet file by name; of a CSV those that name prompts, videos and margins as text."""
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -94,7 +95,7 @@ def _read_columns(path: Path) -> dict[str, list[Any]]:
             table = parquet.read_table(str(path))
         else:
             # As text: a prompt "2024" is no number, and a wrong margin is reported with its row.
-            types = dict.fromkeys((*REQUIRED, "margin"), pa.string())
+            types = dict.fromkeys((*REQUIRED, "margin", "video"), pa.string())
             table = csv.read_csv(
                 str(path),
                 parse_options=csv.ParseOptions(newlines_in_values=True),

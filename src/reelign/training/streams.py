@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -39,6 +39,10 @@ class PairBatch:
     latents: Tensor
     conditioning: Conditioning
     seed: int
+    names: tuple[str, ...] = ()
+    """What a person would call each pair, for messages."""
+    values: Tensor | None = None
+    """(pairs,) how much each counts, mean 1 over the data; None is all alike."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class VideoBatch:
     latents: Tensor
     conditioning: Conditioning
     seed: int
+    names: tuple[str, ...] = ()
+    """What a person would call each video, for messages."""
+    values: Tensor | None = None
+    """(videos,) what the objective knows of each: its weight (RWR), or whether it is desirable (KTO)."""
 
 
 BatchT = TypeVar("BatchT")
@@ -60,23 +68,28 @@ class ShuffledStream(Generic[BatchT]):
     sees the very batches of an undisturbed one.
 
     Args:
-        make_batch: PairBatch for latents (N, 2, C, F, H, W), VideoBatch for (N, C, F, H, W).
+        make_batch: PairBatch for latents (N, 2, C, F, H, W), VideoBatch for (N, C, F, H, W); called with latents,
+            conditioning and seed, and with `names` and `values` where there are any.
         latents: all samples.
         conditioning: one row per distinct prompt.
         prompt_index: (N,) row of each sample.
         batch_size: samples per step; more than there are means each step sees some twice.
         seed: of the order and of the draws.
+        names: of the samples, for messages; batches carry theirs.
+        values: (N,) a number per sample, such as its weight or label; batches carry theirs.
     """
 
     def __init__(
         self,
-        make_batch: Callable[[Tensor, Conditioning, int], BatchT],
+        make_batch: Callable[..., BatchT],
         latents: Tensor,
         conditioning: Conditioning,
         prompt_index: Tensor,
         *,
         batch_size: int,
         seed: int,
+        names: Sequence[str] | None = None,
+        values: Tensor | None = None,
     ) -> None:
         if len(latents) == 0:
             raise ReelignError(
@@ -88,6 +101,8 @@ class ShuffledStream(Generic[BatchT]):
         self.prompt_index = prompt_index
         self.batch_size = batch_size
         self.seed = seed
+        self.names = names
+        self.values = values
         self.step = 0
 
     def next_batch(self) -> BatchT:
@@ -97,9 +112,18 @@ class ShuffledStream(Generic[BatchT]):
             self.latents[rows],
             self.conditioning.take(self.prompt_index[rows]),
             generator_from(self.seed, "draws", self.step).initial_seed(),
+            **self._extras(rows),
         )
         self.step += 1
         return batch
+
+    def _extras(self, rows: Tensor) -> dict[str, Any]:
+        extras: dict[str, Any] = {}
+        if self.names is not None:
+            extras["names"] = tuple(self.names[row] for row in rows.tolist())
+        if self.values is not None:
+            extras["values"] = self.values[rows]
+        return extras
 
     def _row(self, position: int) -> Tensor:
         epoch, place = divmod(position, len(self.latents))

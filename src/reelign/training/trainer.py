@@ -6,11 +6,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -38,9 +38,30 @@ class Step(Protocol[BatchT_contra]):
         ...
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """Something whose state a checkpoint must hold, as JSON: a step with an automatic β, a monitor that counts."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Monitor(Stateful, Protocol):
+    """Something that looks at the policy between steps."""
+
+    def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
+        """Further metrics after `step` steps; it leaves weights and all randomness as they are."""
+        ...
+
+    def verdict(self) -> str | None:
+        """Why training must stop, or None."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerSettings:
-    """Optimisation (AdamW) and bookkeeping of a run."""
+    """Optimisation and bookkeeping of a run."""
 
     steps: int = 150
     learning_rate: float = 1e-4
@@ -53,21 +74,23 @@ class TrainerSettings:
     """Decay of a moving average of the weights; 0 keeps none."""
     checkpoint_every: int = 50
     keep_checkpoints: int = 2
+    stop_after_skips: int = 3
+    """A step without a finite loss and gradient changes nothing and is counted; so many in a row stop the run."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "keep_checkpoints"):
+        for name in ("steps", "checkpoint_every", "keep_checkpoints", "stop_after_skips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
     def rate(self, step: int) -> float:
-        """Learning rate of the step with index `step` (0-based)."""
+        """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "cosine":
             done = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
             warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return self.learning_rate * warm
+        return warm
 
 
 class Trainer(Generic[BatchT]):
@@ -86,20 +109,22 @@ class Trainer(Generic[BatchT]):
         folder: Path,
         *,
         title: str = "align",
+        optimisers: Sequence[torch.optim.Optimizer] | None = None,
+        monitors: Sequence[Monitor] = (),
     ) -> None:
+        """Every parameter belongs to one of the `optimisers`, whose learning rates the schedule scales; by default
+        one AdamW holds them all."""
         self.policy = policy
         self.stream = stream
         self.step = step
         self.settings = settings
         self.folder = folder
         self.title = title
+        self.monitors = list(monitors)
+        self.skipped = self.skipped_in_a_row = 0
         self.ema: dict[str, Tensor] | None = None
-        self.optimiser = torch.optim.AdamW(
-            policy.parameters.values(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        )
+        self.optimisers = [self._adamw()] if optimisers is None else list(optimisers)
+        self.learning_rates = [[group["lr"] for group in one.param_groups] for one in self.optimisers]
 
     @property
     def checkpoints(self) -> Path:
@@ -117,11 +142,15 @@ class Trainer(Generic[BatchT]):
         try:
             with _interrupt_between_steps() as interrupted:
                 for step in range(start, settings.steps):
+                    if self.verdict() is not None:  # of a run that was stopped and is called again
+                        break
                     metrics = self._one_step(step)
-                    log.write(step + 1, metrics)
+                    for monitor in self.monitors:
+                        metrics.update(monitor.after_step(step + 1, self.policy, metrics))
+                    log.write(step + 1, {name: value for name, value in metrics.items() if math.isfinite(value)})
                     bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
                     bar.update()
-                    done = step + 1 == settings.steps
+                    done = step + 1 == settings.steps or self.verdict() is not None
                     # Asked once: a Ctrl-C between two questions would end the run without its checkpoint.
                     stop = interrupted()
                     if done or stop or (step + 1) % settings.checkpoint_every == 0:
@@ -135,20 +164,51 @@ class Trainer(Generic[BatchT]):
 
     def _one_step(self, step: int) -> dict[str, float]:
         began = time.perf_counter()
-        rate = self.settings.rate(step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        metrics = self.step.accumulate_gradients(self.policy, self.stream.next_batch())
+        share = self.settings.rate(step)
+        for optimiser, rates in zip(self.optimisers, self.learning_rates, strict=True):
+            optimiser.zero_grad(set_to_none=True)
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * share
+        batch = self.stream.next_batch()
+        metrics = self.step.accumulate_gradients(self.policy, batch)
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters.values(), self.settings.max_grad_norm)
-        if not bool(torch.isfinite(norm)):
-            raise ReelignError(
-                f"The gradient at step {step + 1} is not finite (norm {float(norm)}); its weights were not changed.",
-                "Lower the learning rate, or start again from an earlier checkpoint.",
-            )
-        self.optimiser.step()
-        self._update_ema()
+        if math.isfinite(metrics["loss"]) and bool(torch.isfinite(norm)):
+            self.skipped_in_a_row = 0
+            for optimiser in self.optimisers:
+                optimiser.step()
+            self._update_ema()
+        else:
+            self._skip(step, batch)
+        if self.skipped:
+            metrics["skipped"] = self.skipped
+        rate = self.settings.learning_rate * share
         return {**metrics, "grad_norm": float(norm), "learning_rate": rate, "seconds": time.perf_counter() - began}
+
+    def verdict(self) -> str | None:
+        """Why a monitor stopped the run, or None."""
+        return next((reason for monitor in self.monitors if (reason := monitor.verdict())), None)
+
+    def _skip(self, step: int, batch: BatchT) -> None:
+        """Leave the weights as they are; one bad batch is passed over, several in a row end the run."""
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        names = ", ".join(getattr(batch, "names", ()))
+        if self.skipped_in_a_row >= self.settings.stop_after_skips:
+            count = f"{self.skipped_in_a_row} steps in a row" if self.skipped_in_a_row > 1 else "one step"
+            raise ReelignError(
+                f"The loss or its gradient was not finite in {count}, the last of them step {step + 1}"
+                f"{f' on {names}' if names else ''}; the weights were not changed.",
+                "Look at these videos, lower the learning rate, or start again from an earlier checkpoint.",
+            )
+
+    def _adamw(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        return torch.optim.AdamW(
+            self.policy.parameters.values(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
 
     def _update_ema(self) -> None:
         if not self.settings.ema_decay:
@@ -160,9 +220,13 @@ class Trainer(Generic[BatchT]):
             average.lerp_(current[name], 1 - self.settings.ema_decay)
 
     def _save(self, step: int) -> None:
-        state = Checkpoint(
-            step, self.policy.state_dict(), self.optimiser.state_dict(), self.stream.state_dict(), self.ema
-        )
+        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
+        extra = {
+            "step": self.step.state_dict() if isinstance(self.step, Stateful) else {},
+            "monitors": [monitor.state_dict() for monitor in self.monitors],
+            "skipped": [self.skipped, self.skipped_in_a_row],
+        }
+        state = Checkpoint(step, self.policy.state_dict(), optimisers, self.stream.state_dict(), self.ema, extra)
         save_checkpoint(self.checkpoints, state, keep=self.settings.keep_checkpoints)
 
     def _resume(self) -> int:
@@ -170,9 +234,15 @@ class Trainer(Generic[BatchT]):
         if saved is None:
             return 0
         self.policy.load_state_dict(saved.weights)
-        self.optimiser.load_state_dict(saved.optimiser)
+        for optimiser, state in zip(self.optimisers, saved.optimisers, strict=True):
+            optimiser.load_state_dict(state)
         self.stream.load_state_dict(saved.stream)
         self.ema = saved.ema
+        if isinstance(self.step, Stateful):
+            self.step.load_state_dict(saved.extra.get("step", {}))
+        for monitor, state in zip(self.monitors, saved.extra.get("monitors", ()), strict=False):
+            monitor.load_state_dict(state)
+        self.skipped, self.skipped_in_a_row = saved.extra.get("skipped", (0, 0))
         return saved.step
 
 

@@ -1,0 +1,93 @@
+"""The step of Diffusion-KTO: a pass without gradients for the batch's baseline, then one with."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from reelign.generators.base import Conditioning
+from reelign.objectives import KTO, beta_at, kto_baseline
+from reelign.recipes.draws import draw_for, micro_batches, part, take
+from reelign.recipes.settings import AlignSettings
+from reelign.training import Draw, Policy, VideoBatch, velocity_errors
+
+
+class KTOStep:
+    """KTO on latents; `batch.values` says which videos are desirable.
+
+    The baseline is taken over the whole accumulated batch before any gradient, so that micro-batches add up to the
+    gradient of the big batch. The reference's errors of that pass are used again: two forwards without gradients and
+    one with per video, two more for a mismatched baseline.
+
+    Args:
+        objective: its β under the mean reduction.
+        settings: noise levels and micro-batches.
+    """
+
+    def __init__(self, objective: KTO, settings: AlignSettings) -> None:
+        if objective.reduction != "mean":
+            raise ValueError("a step takes β under the mean reduction; convert it with mean_beta")
+        self.objective = objective
+        self.settings = settings
+
+    def accumulate_gradients(self, policy: Policy, batch: VideoBatch) -> dict[str, float]:
+        if batch.values is None:
+            raise ValueError("a batch for KTO needs the videos' labels as values")
+        objective, device = self.objective, policy.generator.device
+        desirable = batch.values.bool().to(device)
+        _warn_of_one_class(desirable)
+        draw = draw_for(batch.latents.shape, self.settings, policy.generator, batch.seed)
+        beta = beta_at(objective.beta, draw.sigma, objective.schedule)
+        error, reference = self._measure(policy, batch, draw, batch.conditioning)
+        if objective.baseline == "mismatched":
+            baseline = kto_baseline(*self._measure(policy, batch, draw, _rolled(batch.conditioning)))
+        else:
+            baseline = kto_baseline(error, reference)
+        total = 0.0
+        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size):
+            latents, conditioning = batch.latents[rows].to(device), take(batch.conditioning, rows)
+            graded = velocity_errors(policy, latents, conditioning, draw[rows], weights=("policy",))["policy"]
+            losses = objective.weighted(
+                graded, reference[rows], desirable[rows], beta=part(beta, rows), baseline=baseline
+            )
+            loss = losses.sum() / len(batch.latents)
+            loss.backward()
+            total += float(loss.detach())
+        return {"loss": total, **_metrics(reference - error, desirable, baseline)}
+
+    @torch.no_grad()
+    def _measure(
+        self, policy: Policy, batch: VideoBatch, draw: Draw, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """Errors of policy and reference, (videos,) each, over the whole batch and without gradients."""
+        found = []
+        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size):
+            latents = batch.latents[rows].to(policy.generator.device)
+            found.append(velocity_errors(policy, latents, take(conditioning, rows), draw[rows]))
+        return torch.cat([each["policy"] for each in found]), torch.cat([each["reference"] for each in found])
+
+
+def _rolled(conditioning: Conditioning) -> Conditioning:
+    """Every video under its neighbour's prompt."""
+    return Conditioning({name: tensor.roll(1, dims=0) for name, tensor in conditioning.tensors.items()})
+
+
+def _warn_of_one_class(desirable: Tensor) -> None:
+    if bool(desirable.all()) or not bool(desirable.any()):
+        kind = "desirable" if bool(desirable.all()) else "undesirable"
+        warnings.warn(
+            f"A KTO batch holds {kind} videos alone, and its baseline takes away most of their signal. "
+            "Raise batch_size, or bring labels of both kinds.",
+            stacklevel=3,
+        )
+
+
+def _metrics(gain: Tensor, desirable: Tensor, baseline: Tensor) -> dict[str, float]:
+    ranked = torch.where(desirable, gain > baseline, gain < baseline).float() + 0.5 * (gain == baseline).float()
+    metrics = {"implicit_accuracy": float(ranked.mean()), "baseline": float(baseline)}
+    for name, kind in (("desirable_error_gap", desirable), ("undesirable_error_gap", ~desirable)):
+        if bool(kind.any()):
+            metrics[name] = float(-gain[kind].mean())
+    return metrics

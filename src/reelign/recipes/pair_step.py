@@ -1,0 +1,89 @@
+"""Steps on pairs: Diffusion-DPO, Flow-DPO and IPO's composition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.objectives import (
+    DPO,
+    AutoBeta,
+    anchored_loss,
+    beta_at,
+    dpo_loss,
+    gradient_factor,
+    implicit_accuracy,
+    implicit_margin,
+)
+from reelign.recipes.draws import draw_for, micro_batches, part, take
+from reelign.recipes.settings import AlignSettings
+from reelign.training import PairBatch, Policy, velocity_errors
+
+
+class DPOStep:
+    """Flow-DPO on latents: the two sides of a pair share sigma and noise and go through the model together.
+
+    Args:
+        objective: its β under the mean reduction.
+        settings: noise levels, micro-batches and the anchor on chosen videos.
+    """
+
+    def __init__(self, objective: DPO, settings: AlignSettings) -> None:
+        if objective.reduction != "mean":
+            raise ValueError("a step takes β under the mean reduction; convert it with mean_beta")
+        self.objective = objective
+        self.settings = settings
+        target = objective.target_factor
+        self.auto = None if target is None else AutoBeta(objective.beta, target=target)
+
+    def accumulate_gradients(self, policy: Policy, batch: PairBatch) -> dict[str, float]:
+        pairs, device = len(batch.latents), policy.generator.device
+        draw = draw_for(batch.latents[:, 0].shape, self.settings, policy.generator, batch.seed)
+        level = self.objective.beta if self.auto is None else self.auto.beta
+        beta = beta_at(level, draw.sigma, self.objective.schedule)
+        weight = 1.0 if batch.values is None else batch.values.to(device)
+        errors, references = [], []
+        for rows in micro_batches(pairs, self.settings.micro_batch_size):
+            latents = batch.latents[rows].flatten(0, 1).to(device)
+            both = velocity_errors(policy, latents, take(batch.conditioning, rows, 2), draw[rows].repeat(2))
+            error, reference = both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2))
+            (self._loss(error, reference, part(beta, rows), part(weight, rows)).sum() / pairs).backward()
+            errors.append(error.detach())
+            references.append(reference)
+        return self._metrics(torch.cat(errors), torch.cat(references), beta, weight, level)
+
+    def _loss(self, error: Tensor, reference: Tensor, beta: float | Tensor, weight: float | Tensor) -> Tensor:
+        loss = weight * dpo_loss(error, reference, beta=beta)
+        if not self.settings.anchors.chosen:
+            return loss
+        return anchored_loss(loss, chosen_error=error[:, 0], chosen_weight=self.settings.anchors.chosen)
+
+    def _metrics(
+        self, error: Tensor, reference: Tensor, beta: float | Tensor, weight: float | Tensor, level: float
+    ) -> dict[str, float]:
+        gap = (error - reference).mean(dim=0)
+        factor = float(gradient_factor(error, reference, beta=beta).mean())
+        metrics = {
+            "loss": float(self._loss(error, reference, beta, weight).mean()),
+            "implicit_accuracy": implicit_accuracy(error, reference),
+            "margin": float(implicit_margin(error, reference).mean()),
+            # Each apart: DPO may fall by making both worse, and a chosen gap that rises is the first sign of collapse.
+            "chosen_error_gap": float(gap[0]),
+            "rejected_error_gap": float(gap[1]),
+            "chosen_error": float(error[:, 0].mean()),
+            "gradient_factor": factor,
+        }
+        if self.auto is not None:
+            # After the whole batch, so that micro-batches of one step share one β.
+            self.auto.update(factor)
+            metrics["beta"] = level
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.auto is None else self.auto.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.auto is not None:
+            self.auto.load_state_dict(state)

@@ -1,0 +1,71 @@
+"""Settings of offline alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from reelign.diffusion.noise_levels import Distribution
+from reelign.objectives.anchors import Anchors
+from reelign.objectives.dpo import DPO
+from reelign.objectives.kto import KTO
+from reelign.objectives.rwr import RWR
+from reelign.objectives.sft import SFT
+from reelign.training import LoRA, MonitorSettings, TrainerSettings
+
+Objective = Annotated[DPO | SFT | RWR | KTO, Field(discriminator="name")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlignSettings:
+    """How to turn preferences into an adapter."""
+
+    run: str = "align"
+    """Name of the run's folder under `runs/`."""
+    objective: Objective = field(default_factory=DPO)
+    anchors: Anchors = field(default_factory=Anchors)
+    """Denoising errors added to the objective; IPO is DPO with chosen 0.2 and real 0.1."""
+    pairs: Literal["best_worst", "all", "agreed", "per_dimension", "ground_truth"] = "all"
+    """Which preferences of a group: its best against its worst, every pair that the votes decide, those on which all
+    dimensions agree, those of each dimension by itself, or a real video against every candidate."""
+    min_margin: float = 0.0
+    """Pairs with a smaller margin are left out (for KTO: videos nearer to indifference)."""
+    weights: Mapping[str, float] | None = None
+    """Weight of each judged dimension in a preference; None counts all alike."""
+    real: str = ""
+    """A CSV or Parquet file of (prompt, video): real clips, for `anchors.real` and for ground-truth pairs."""
+    histogram_alpha: float = 0.0
+    """Re-weighting of pairs by how rare their videos' standings are (VideoDPO); 0 weighs all alike. DPO only."""
+    swap: bool = False
+    """A control: chosen and rejected exchanged. A sound pipeline must then get worse."""
+    noise_levels: Distribution = "uniform"
+    shift: float = 1.0
+    """Shift of the training noise levels towards noise."""
+    sigma_range: tuple[float, float] = (0.0, 1.0)
+    """Noise levels outside are not trained on; SDPO clips off the ends, where gradients are mostly noise."""
+    batch_size: int = 16
+    """Pairs (or videos) per optimiser step."""
+    micro_batch_size: int = 16
+    """Of which this many go through the model at once; smaller saves memory and changes nothing else."""
+    lora: LoRA = field(default_factory=LoRA)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "micro_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        low, high = self.sigma_range
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"sigma_range must be two increasing levels in [0, 1], got {self.sigma_range}")
+        if self.anchors.chosen and not isinstance(self.objective, DPO):
+            raise ValueError(f"anchors.chosen belongs to pairs, and {self.objective.name} has none; set it to 0")
+        if self.histogram_alpha and not isinstance(self.objective, DPO):
+            raise ValueError(f"histogram_alpha weighs pairs, and {self.objective.name} has none; set it to 0")
+        for name, needs in (("anchors.real", self.anchors.real), ("pairs=ground_truth", self.pairs == "ground_truth")):
+            if needs and not self.real:
+                raise ValueError(f"real must name a file of (prompt, video) for {name}, got ''")
