@@ -93,7 +93,7 @@ def test_a_key_of_the_other_objective_is_unknown_and_not_offered() -> None:
 def test_an_unknown_objective_lists_the_known() -> None:
     error = refused("objective.name=ppo")
     assert "the command line: objective" in error.what
-    assert "'dpo', 'sft'" in error.mend
+    assert "'dpo', 'sft', 'rwr', 'kto'" in error.mend
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from reelign.recipes.judging import Judged
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned
 from reelign.recipes.offline import align as align_offline
-from reelign.recipes.preference_data import file_preferences, workspace_preferences
+from reelign.recipes.preference_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.video import write_video
 
@@ -93,10 +93,7 @@ def align(
     wanted = settings_of(opened, "align", layers, settings)
     check_run_name(wanted.run)
     with measured(opened.root, "align", wanted.run):
-        if pairs is not None:
-            data = file_preferences(Path(pairs))
-        else:
-            data = workspace_preferences(opened, wanted.pairs, wanted.weights)
+        data = training_data(opened, wanted, None if pairs is None else Path(pairs))
         return align_offline(opened, load_model(opened), wanted, data=data)
 
 
@@ -156,7 +153,7 @@ def export_pairs(workspace: str | Path, path: str | Path) -> int:
     """Write the workspace's preferences as a CSV or Parquet file of (prompt, chosen, rejected); returns how many."""
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "align")
-    data = workspace_preferences(opened, wanted.pairs, wanted.weights)
+    data = training_data(opened, wanted)
     rows = zip(data.rows, data.chosen, data.rejected, strict=True)
     write_pairs(
         path,

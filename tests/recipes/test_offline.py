@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,16 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reelign.config import parse_overrides
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
-from reelign.objectives import DPO, SFT
+from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.offline import AlignSettings, align, claim_run
 from reelign.recipes.preference_data import file_preferences, workspace_preferences
 from reelign.records import FilePair, Workspace, write_pairs
-from reelign.training import LoRA, TrainerSettings
+from reelign.stages import align as align_stage
+from reelign.training import LoRA, MonitorSettings, TrainerSettings
+from reelign.video import write_video
 
 SETTINGS = AlignSettings(
     run="first",
@@ -113,3 +118,117 @@ def test_a_runs_name_is_taken_by_its_settings(judged: Workspace, tiny_wan: Gener
 def test_settings_that_train_on_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="micro_batch_size must be at least 1"):
         AlignSettings(micro_batch_size=0)
+
+
+QUICK = [
+    "batch_size=4",
+    "micro_batch_size=3",
+    "lora.rank=4",
+    "trainer.steps=3",
+    "trainer.learning_rate=1e-2",
+]
+
+
+@pytest.fixture
+def real_clips(judged: Workspace, tmp_path: Path) -> Path:
+    """Clips of the first prompt, and one of a prompt that nobody generated."""
+    path = tmp_path / "real.csv"
+    rows = ["prompt,video"]
+    for number, prompt in enumerate((judged.prompts()[0].text, judged.prompts()[0].text, "a disc")):
+        write_video(tmp_path / f"real-{number}.mp4", torch.full((9, 3, 16, 16), 0.2 + 0.3 * number), 8)
+        rows.append(f"{prompt},real-{number}.mp4")
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "samples", "logged"),
+    [
+        (["objective.name=sft"], 6, {"loss"}),
+        (["objective.name=sft", "objective.on=rejected"], 6, {"loss"}),
+        (["objective.name=rwr", "objective.temperature=0.5"], 6, {"loss"}),
+        (["objective.name=kto"], 4, {"baseline", "implicit_accuracy", "desirable_error_gap"}),
+        (["objective.name=kto", "objective.baseline=mismatched", "objective.utility=loss_averse"], 4, {"baseline"}),
+        (["objective.beta=20"], 6, {"gradient_factor", "chosen_error", "rejected_error_gap"}),
+        (["objective.beta=20", "objective.schedule=one_minus_sigma_squared"], 6, {"gradient_factor"}),
+        (["objective.beta=0.1", "objective.reduction=sum"], 6, {"gradient_factor"}),
+        (["objective.target_factor=0.3"], 6, {"beta"}),
+        (["objective.beta=20", "histogram_alpha=0.7", "sigma_range=[0.2, 0.9]"], 6, {"gradient_factor"}),
+        (["objective.beta=20", "pairs=agreed", "weights={VQ: 1}"], 6, {"gradient_factor"}),
+        (["objective.beta=20", "pairs=per_dimension", "min_margin=0.5"], 6, {"gradient_factor"}),
+        (["objective.beta=20", "anchors.chosen=0.2", "anchors.real=0.1", "real=REAL"], 6, {"real_error"}),
+        (["objective.name=kto", "anchors.real=0.1", "real=REAL"], 4, {"real_error", "baseline"}),
+        (["objective.name=rwr", "anchors.real=0.1", "real=REAL"], 6, {"real_error"}),
+        (["objective.beta=20", "pairs=ground_truth", "real=REAL"], 6, {"gradient_factor"}),
+        (["objective.beta=20", "monitor.held_out=0.5", "monitor.every=2"], 3, {"gradient_factor"}),
+    ],
+)
+def test_every_objective_runs_from_the_command_lines_words(
+    judged: Workspace, real_clips: Path, words: list[str], samples: int, logged: set[str]
+) -> None:
+    words = [word.replace("REAL", str(real_clips)) for word in words]
+    done = align_stage(judged.root, layers=[parse_overrides([*QUICK, *words])])
+    rows = metrics(done.folder)
+    assert done.samples == samples
+    assert len(rows) == 3
+    for row in rows:
+        assert logged <= row.keys()
+        assert all(math.isfinite(value) for value in row.values())
+    if "monitor.held_out=0.5" in words:
+        assert [("held_out/accuracy_q4" in row) for row in rows] == [False, True, False]
+    assert any(bool(tensor.any()) for name, tensor in adapter(done.folder).items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize("name", ["kto", "rwr"])
+def test_labels_turned_around_train_the_other_way(judged: Workspace, tiny_wan_folder: Path, name: str) -> None:
+    moved = []
+    for swap in ("false", "true"):
+        words = [*QUICK, f"objective.name={name}", f"swap={swap}", f"run={name}-{swap}", "trainer.steps=1"]
+        done = align_stage(judged.root, layers=[parse_overrides([*words, "batch_size=12"])])
+        moved.append({key: value for key, value in adapter(done.folder).items() if "lora_B" in key})
+    overlap = sum(float((moved[0][key] * moved[1][key]).sum()) for key in moved[0])
+    length = sum(float(value.square().sum()) for value in moved[0].values())
+    assert overlap < (-0.5 if name == "kto" else 0.999) * length
+
+
+def test_a_kto_run_cut_in_two_ends_as_the_whole_one(judged: Workspace, real_clips: Path) -> None:
+    words = [*QUICK, "objective.name=kto", "anchors.real=0.1", f"real={real_clips}", "trainer.checkpoint_every=2"]
+    whole = align_stage(judged.root, layers=[parse_overrides([*words, "trainer.steps=4", "run=whole"])])
+    cut = align_stage(judged.root, layers=[parse_overrides([*words, "trainer.steps=4", "run=cut"])])
+    shutil.rmtree(cut.folder / "checkpoints" / "step-000004")
+    again = align_stage(judged.root, layers=[parse_overrides([*words, "trainer.steps=4", "run=cut"])])
+    assert again.started_from == 2
+    one, two = adapter(whole.folder), adapter(again.folder)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_labels_of_one_kind_are_refused(judged: Workspace, tiny_wan: Generator) -> None:
+    data = workspace_preferences(judged, "all")
+    assert data.candidates is not None
+    liked = replace(data, candidates=[each for each in data.candidates if each.score > 0])
+    with pytest.raises(ReelignError, match="of one kind alone"):
+        align(judged, tiny_wan, replace(SETTINGS, objective=KTO()), data=liked)
+
+
+def test_changed_real_clips_are_other_data(judged: Workspace, real_clips: Path) -> None:
+    words = [*QUICK, "anchors.real=0.1", f"real={real_clips}"]
+    align_stage(judged.root, layers=[parse_overrides(words)])
+    write_video(real_clips.parent / "real-0.mp4", torch.zeros(9, 3, 16, 16), 8)
+    with pytest.raises(ReelignError, match="other data"):
+        align_stage(judged.root, layers=[parse_overrides(words)])
+
+
+def test_a_chosen_error_that_rises_ends_the_run(judged: Workspace, tiny_wan: Generator) -> None:
+    """Trained on losing videos alone and far too fast, the policy forgets the chosen ones."""
+    settings = replace(
+        SETTINGS,
+        objective=SFT(on="rejected"),
+        trainer=replace(SETTINGS.trainer, learning_rate=0.3, steps=40),
+        monitor=MonitorSettings(held_out=0.5, every=1, max_chosen_rise=0.0, patience=2),
+    )
+    done = align(judged, tiny_wan, settings)
+    assert done.stopped is not None
+    assert "held-out chosen videos stood more than 0% above" in done.stopped
+    rows = metrics(done.folder)
+    assert len(rows) < 40
+    assert all(row["held_out/chosen_error_gap"] > 0 for row in rows[-2:])

@@ -26,4 +26,6 @@ def align(
     done = stages.align(workspace, pairs=pairs, layers=layers(settings))
     for reason, count in done.left_out.items():
         print(f"left out: {count} x {reason}")
+    if done.stopped is not None:
+        print(f"ended before its last step: {done.stopped}")
     print(f"trained on {done.samples} samples; the adapter is {done.adapter}")

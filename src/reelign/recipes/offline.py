@@ -48,17 +48,11 @@ def align(
         workspace: takes the run's folder, and brings the preferences where `data` is None.
         generator: the base; it carries the trained adapter afterwards.
         settings: the objective and how to optimise it.
-        data: preferences from elsewhere, such as `preference_data.file_preferences`.
+        data: preferences from elsewhere, such as `preference_data.training_data` of a file of pairs.
     Raises:
         ReelignError: there are no preferences, or the run's name is taken by one with other settings.
     """
-    data = data or training_data(
-        workspace,
-        pairs=settings.pairs,
-        weights=settings.weights,
-        min_margin=settings.min_margin,
-        real=settings.real,
-    )
+    data = data or training_data(workspace, settings)
     folder = workspace.root / "runs" / settings.run
     claim_run(folder, {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)})
     policy = Policy(generator, settings.lora, seed=settings.seed)

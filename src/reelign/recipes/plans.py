@@ -15,10 +15,10 @@ from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import PreferenceData, load_latents, random_videos, real_videos
+from reelign.recipes.preference_data import PreferenceData, file_hash, load_latents, random_videos, real_videos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
-from reelign.records import Workspace, content_key
+from reelign.records import Workspace, content_key, read_videos
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
 
 
@@ -53,10 +53,13 @@ def make_plan(
 
 
 def data_key(settings: AlignSettings, data: PreferenceData) -> str:
-    """Changes with what the objective looks at: pairs, or how every video stands."""
+    """Changes with what the objective looks at: pairs or how every video stands, and real clips."""
+    parts: list[object] = []
     if isinstance(settings.objective, KTO | RWR):
-        return content_key(data.key, [[each.clip.name, each.row, each.score] for each in data.standing()])
-    return data.key
+        parts.append([[each.clip.name, each.row, each.score] for each in data.standing()])
+    if settings.anchors.real:
+        parts.append([[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)])
+    return content_key(data.key, *parts) if parts else data.key
 
 
 def _on_pairs(

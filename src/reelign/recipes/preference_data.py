@@ -18,6 +18,7 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator, VideoSize
 from reelign.recipes.generation import write_tensors
+from reelign.recipes.settings import AlignSettings
 from reelign.records import (
     FilePair,
     PairPolicy,
@@ -146,23 +147,15 @@ class PreferenceData:
         )
 
 
-def training_data(
-    workspace: Workspace,
-    *,
-    pairs: str,
-    weights: Mapping[str, float] | None = None,
-    min_margin: float = 0.0,
-    real: str = "",
-    file: Path | None = None,
-) -> PreferenceData:
+def training_data(workspace: Workspace, settings: AlignSettings, file: Path | None = None) -> PreferenceData:
     """What an alignment trains on: a file's pairs, real against generated videos, or the workspace's preferences."""
     if file is not None:
         data = file_preferences(file)
-    elif pairs == "ground_truth":
-        data = ground_truth_preferences(workspace, Path(real))
+    elif settings.pairs == "ground_truth":
+        data = ground_truth_preferences(workspace, Path(settings.real))
     else:
-        data = workspace_preferences(workspace, pairs, weights)  # type: ignore[arg-type]
-    return data.above(min_margin)
+        data = workspace_preferences(workspace, settings.pairs, settings.weights)
+    return data.above(settings.min_margin)
 
 
 def workspace_preferences(
