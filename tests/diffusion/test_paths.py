@@ -106,6 +106,7 @@ def test_a_table_that_does_not_decrease_is_refused() -> None:
         DDPM(torch.tensor([0.5, 0.9]), "v")
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # diffusers' Euler scheduler and NumPy 2
 @pytest.mark.parametrize("kind", ["stable_video_diffusion", "karras"])
 def test_euler_on_an_edm_path_equals_diffusers_edm_samplers(kind: str) -> None:
     """A made-up network, so that only path and sampler are compared."""
