@@ -11,7 +11,16 @@ from safetensors.torch import load_file
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator
-from reelign.recipes.preference_data import PreferenceData, file_preferences, random_videos, workspace_preferences
+from reelign.recipes.preference_data import (
+    Clip,
+    PreferenceData,
+    file_preferences,
+    ground_truth_preferences,
+    random_videos,
+    training_data,
+    workspace_preferences,
+)
+from reelign.recipes.settings import AlignSettings
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.video import read_video, write_video
 
@@ -108,3 +117,64 @@ def test_random_videos_beside_foreign_pairs_are_refused(judged: Workspace, pair_
     foreign = PreferenceData(["a disc"], foreign.chosen, foreign.rejected, foreign.rows, foreign.key)
     with pytest.raises(ReelignError, match="holds no base sample"):
         random_videos(judged, foreign, generator_from(0))
+
+
+def test_candidates_stand_as_the_votes_say(judged: Workspace) -> None:
+    """Three candidates by brightness on VQ, ties on MQ: 1/2, 0 and -1/2 in some order."""
+    data = workspace_preferences(judged, "best_worst")
+    assert data.candidates is not None
+    assert [each.row for each in data.standing()] == [0, 0, 0, 1, 1, 1]
+    for row in (0, 1):
+        scores = {each.clip: each.score for each in data.standing() if each.row == row}
+        assert sorted(scores.values()) == [-0.5, 0.0, 0.5]
+        place = data.rows.index(row)
+        assert (scores[data.chosen[place]], scores[data.rejected[place]]) == (0.5, -0.5)
+
+
+def pairs_of(*rows: tuple[str, str, int]) -> PreferenceData:
+    sides = [[Clip(Path(f"{row[side]}.mp4")) for row in rows] for side in (0, 1)]  # type: ignore[misc]
+    prompts = [f"prompt {number}" for number in range(max(row for *_, row in rows) + 1)]
+    margins = [(number + 1) / len(rows) for number in range(len(rows))]
+    return PreferenceData(prompts, sides[0], sides[1], [row for *_, row in rows], "key", margins=margins)
+
+
+def test_candidates_of_a_file_follow_from_its_pairs() -> None:
+    data = pairs_of(("a", "b", 0), ("a", "c", 0), ("c", "b", 0), ("x", "y", 1))
+    found = {each.clip.name: each.score for each in data.standing()}
+    assert found == {"a": 1.0, "b": -1.0, "c": 0.0, "x": 1.0, "y": -1.0}
+
+
+def test_a_threshold_counts_what_it_leaves_out(judged: Workspace) -> None:
+    data = pairs_of(("a", "b", 0), ("a", "c", 0), ("c", "b", 0), ("x", "y", 1)).above(0.6)
+    assert [clip.name for clip in data.chosen] == ["c", "x"]
+    assert (data.rows, data.margins, data.left_out) == ([0, 1], [0.75, 1.0], {"margin below the threshold": 2})
+    with pytest.raises(ReelignError, match=r"no preference to train on \(6 x margin below the threshold\)"):
+        training_data(judged, AlignSettings(min_margin=0.9))
+
+
+def test_no_prompt_is_in_both_parts_of_a_split() -> None:
+    data = pairs_of(*((f"a{row}{n}", f"b{row}{n}", row) for row in range(10) for n in range(3)))
+    train, held_out = data.split(0.2, seed=0)
+    assert len(set(held_out.rows)) == 2
+    assert sorted({*train.rows, *held_out.rows}) == list(range(10))
+    assert not {*train.rows} & {*held_out.rows}
+    assert not {each.clip for each in train.standing()} & {each.clip for each in held_out.standing()}
+    assert data.split(0.2, seed=0)[1].rows == held_out.rows
+    assert len({tuple(data.split(0.2, seed=seed)[1].rows) for seed in range(5)}) > 1
+    with pytest.raises(ReelignError, match=r"Holding out 0\.5 of 1 prompts leaves nothing"):
+        pairs_of(("a", "b", 0)).split(0.5, seed=0)
+
+
+def test_real_videos_are_chosen_against_all_samples_of_their_prompt(judged: Workspace, tmp_path: Path) -> None:
+    write_video(tmp_path / "real.mp4", torch.full((9, 3, 16, 16), 0.5), 8)
+    group = judged.groups()[1]
+    path = tmp_path / "real.csv"
+    path.write_text(f"prompt,video\n{group.prompt.text},real.mp4\n")
+    data = ground_truth_preferences(judged, path)
+    assert [clip.name for clip in data.chosen] == ["real"] * 3
+    assert {clip.path for clip in data.rejected} == {judged.video_path(video) for video in group.videos}
+    assert data.rows == [1, 1, 1]
+    assert data.left_out == {"no real video": 1}
+    path.write_text("prompt,video\na prompt of nobody,real.mp4\n")
+    with pytest.raises(ReelignError, match="has no video of a prompt"):
+        ground_truth_preferences(judged, path)

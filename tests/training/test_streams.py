@@ -69,3 +69,16 @@ def test_draws_differ_between_steps_and_seeds() -> None:
 def test_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(ReelignError, match="nothing to train on"):
         stream(count=0)
+
+
+def test_names_and_values_go_with_their_samples() -> None:
+    each = stream()
+    each.names = [f"clip {number}" for number in range(COUNT)]
+    each.values = 10 * torch.arange(COUNT)
+    batch = each.next_batch()
+    assert batch.names == tuple(f"clip {number}" for number in numbers(batch))
+    assert batch.values is not None
+    assert batch.values.tolist() == [10 * number for number in numbers(batch)]
+    plain = stream().next_batch()
+    assert (plain.names, plain.values) == ((), None)
+    assert numbers(plain) == numbers(batch)

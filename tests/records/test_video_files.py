@@ -1,0 +1,55 @@
+"""Captioned videos in a CSV or Parquet file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from reelign.errors import ReelignError
+from reelign.records import FileVideo, read_videos
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    (tmp_path / "clips").mkdir()
+    path = tmp_path / "clips" / "one.mp4"
+    path.touch()
+    return path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "real.csv"
+    path.write_text(text)
+    return path
+
+
+def test_rows_become_videos_beside_the_file(tmp_path: Path, clip: Path) -> None:
+    path = write(tmp_path, f'prompt,video,note\n2024,clips/one.mp4,x\n"a, b",{clip},y\n')
+    expected = [FileVideo(prompt="2024", video=clip.resolve()), FileVideo(prompt="a, b", video=clip.resolve())]
+    assert read_videos(path) == expected
+    table = pa.table({"prompt": ["2024", "a, b"], "video": ["clips/one.mp4", str(clip)]})
+    parquet.write_table(table, tmp_path / "real.parquet")
+    assert read_videos(tmp_path / "real.parquet") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt,clip\na,clips/one.mp4\n", "has no column 'video', only prompt, clip"),
+        ("prompt,video\n", "has no videos"),
+        ("prompt,video\n ,clips/one.mp4\n", "row 1: prompt must be a text"),
+        ("prompt,video\na,clips/two.mp4\n", "row 1: the video .*two.mp4 does not exist"),
+        ("", "is empty"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path: Path, clip: Path, text: str, message: str) -> None:
+    with pytest.raises(ReelignError, match=message):
+        read_videos(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReelignError, match="no file of videos at"):
+        read_videos(tmp_path / "none.csv")
