@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelign.objectives import dpo_loss, segment_dpo_loss
+from reelign.objectives import dpo_loss, segment_dpo_loss, temporal_segments
 
 CHANCE = np.random.default_rng(0)
 ERROR, REFERENCE = CHANCE.uniform(0.1, 0.5, (2, 5, 3, 2))
@@ -62,3 +62,12 @@ def test_wrong_segments_are_refused() -> None:
         segment_dpo_loss(error, error, torch.full((2, 3), 0.5), beta=1.0)
     with pytest.raises(ValueError, match="holds no preference"):
         segment_dpo_loss(error, error, torch.tensor([[1, 0, 0], [0, 0, 0]]), beta=1.0)
+
+
+def test_segments_of_time_cover_every_frame_once() -> None:
+    masks = temporal_segments(7, 3)
+    assert masks.shape == (3, 1, 1, 7, 1, 1)
+    assert masks.flatten(1).tolist() == [[1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1]]
+    for wrong in (0, 8):
+        with pytest.raises(ValueError, match="num_segments must be between 1 and the 7"):
+            temporal_segments(7, wrong)

@@ -12,7 +12,18 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator
-from reelign.objectives import DPO, KTO, RWR, SFT, Anchors, dpo_loss, kto_baseline, kto_loss
+from reelign.objectives import (
+    DPO,
+    KTO,
+    RWR,
+    SFT,
+    Anchors,
+    dpo_loss,
+    kto_baseline,
+    kto_loss,
+    segment_dpo_loss,
+    temporal_segments,
+)
 from reelign.recipes.draws import draw_for
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
@@ -249,3 +260,23 @@ def test_steps_refuse_a_beta_of_sums_and_missing_values(policy: Policy, conditio
 def test_settings_that_contradict_each_other_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"sigma_range must|set it to 0|real must name a file"):
         AlignSettings(**wrong)
+
+
+def test_dpo_on_segments_of_time_takes_each_segments_side(policy: Policy, conditioning: Conditioning) -> None:
+    """DenseDPO: where the second half's label is turned, its part of the gradient is."""
+    draw = draw_for(VIDEOS.shape, AlignSettings(), policy.generator, SEED)
+    repeated = conditioning.take(torch.arange(4).repeat_interleave(2))
+
+    def loss(*label: int) -> Tensor:
+        found = velocity_errors(
+            policy, PAIRS.flatten(0, 1), repeated, draw.repeat(2), mask=temporal_segments(3, len(label))
+        )
+        error, reference = (found[name].unflatten(0, (-1, 2)).transpose(1, 2) for name in ("policy", "reference"))
+        return segment_dpo_loss(error, reference, torch.tensor([label] * 4), beta=10.0).mean()
+
+    whole = by_autograd(policy, loss(1))
+    step, batch = made("dpo", AlignSettings(), conditioning)
+    assert_same(gradients(step, policy, batch)[0], whole)
+    first, second = by_autograd(policy, loss(1, 0)), by_autograd(policy, loss(0, -1))
+    both = by_autograd(policy, loss(1, -1))
+    assert_same({name: 0.5 * (first[name] + second[name]) for name in first}, both)

@@ -9,6 +9,7 @@ from torch import Tensor
 from reelign.diffusion.paths import RectifiedFlow
 from reelign.generators import Conditioning, Generator
 from reelign.generators.wan import Wan
+from reelign.objectives import temporal_segments
 from reelign.training import Draw, LoRA, Policy, make_draw, velocity_errors
 
 
@@ -90,3 +91,28 @@ def test_a_repeated_draw_is_shared_by_both_sides_of_a_pair(pairs: Tensor) -> Non
     assert torch.equal(draw.sigma[0::2], draw.sigma[1::2])
     assert torch.equal(draw.noise[0::2], draw.noise[1::2])
     assert not torch.equal(draw.noise[0], draw.noise[2])
+
+
+def test_segments_share_one_forward_and_are_masks_each(
+    tiny_wan: Generator, rows: Tensor, conditioning: Conditioning
+) -> None:
+    policy, draw = Policy(tiny_wan, LoRA(rank=2)), draw_for(rows)
+    segments = temporal_segments(3, 2)
+    calls = 0
+    velocity = tiny_wan.velocity
+
+    def counted(*inputs: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return velocity(*inputs)  # type: ignore[arg-type]
+
+    tiny_wan.velocity = counted  # type: ignore[method-assign, assignment]
+    weight = torch.tensor([0.5, 2.0])
+    found = velocity_errors(policy, rows, conditioning, draw, mask=segments, weight=weight)
+    assert calls == 2
+    assert found["policy"].shape == found["reference"].shape == (2, 2)
+    for number, segment in enumerate(segments):
+        alone = velocity_errors(policy, rows, conditioning, draw, mask=segment, weight=weight)
+        torch.testing.assert_close(found["policy"][:, number], alone["policy"])
+    whole = velocity_errors(policy, rows, conditioning, draw, weight=weight)["policy"]
+    torch.testing.assert_close((2 * found["policy"][:, 0] + found["policy"][:, 1]) / 3, whole)

@@ -6,7 +6,7 @@ from reelign.objectives.dpo import DPO, dpo_loss, gradient_factor, implicit_accu
 from reelign.objectives.kto import KTO, kto_baseline, kto_loss
 from reelign.objectives.pair_weights import histogram_weights
 from reelign.objectives.rwr import RWR, reward_weights, rwr_loss
-from reelign.objectives.segments import segment_dpo_loss
+from reelign.objectives.segments import segment_dpo_loss, temporal_segments
 from reelign.objectives.sft import SFT, sft_loss
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "rwr_loss",
     "segment_dpo_loss",
     "sft_loss",
+    "temporal_segments",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,3 +43,14 @@ def segment_dpo_loss(error: Tensor, ref_error: Tensor, label: Tensor, *, beta: f
     strength = beta[:, None] if isinstance(beta, Tensor) else beta
     loss = -F.logsigmoid(0.5 * strength * label * (second - first))
     return (loss * label.abs()).sum(dim=1) / counted
+
+
+def temporal_segments(num_frames: int, num_segments: int) -> Tensor:
+    """Masks of equal stretches of time, (segments, 1, 1, frames, 1, 1), as `velocity_errors` takes them.
+
+    Counted in latent frames; where the number does not divide, lengths differ by one frame.
+    """
+    if not 1 <= num_segments <= num_frames:
+        raise ValueError(f"num_segments must be between 1 and the {num_frames} latent frames, got {num_segments}")
+    own = torch.arange(num_frames) * num_segments // num_frames
+    return (own[None] == torch.arange(num_segments)[:, None]).float().reshape(num_segments, 1, 1, num_frames, 1, 1)

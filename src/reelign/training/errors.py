@@ -73,8 +73,9 @@ def velocity_errors(
         weight: (B,) weight of each velocity error; None is that of the family's native loss at the draw's sigma, under
             which the error is the one that the family was pretrained on.
         mask: broadcastable to the latents, 1 where the error counts; the mean runs over those elements. None is all.
+            With one axis more in front, (S, B, C, F, H, W), it holds S segments, all from the same forward.
     Returns:
-        {name: (B,) fp32 error}.
+        {name: (B,) fp32 error}, (B, S) of segments.
     """
     noisy = add_noise(latents, draw.noise, draw.sigma)
     target = velocity_target(latents, draw.noise).float()
@@ -84,13 +85,16 @@ def velocity_errors(
         with contextlib.nullcontext() if name == "policy" else torch.no_grad(), policy.using(name):
             predicted = policy.generator.velocity(noisy, draw.sigma, conditioning)
         squared = (predicted.float() - target).square()
-        errors[name] = _masked_mean(squared, mask) * weight.float()
+        mean = _masked_mean(squared, mask)
+        errors[name] = mean * weight.float().reshape(-1, *([1] * (mean.ndim - 1)))
     return errors
 
 
 def _masked_mean(squared: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return squared.flatten(1).mean(dim=1)
+    if mask.ndim > squared.ndim:
+        return torch.stack([_masked_mean(squared, segment) for segment in mask], dim=1)
     counted = mask.expand_as(squared).float().flatten(1)
     total = counted.sum(dim=1)
     if bool((total == 0).any()):
