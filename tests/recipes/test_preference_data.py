@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator
+from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import (
-    Clip,
     PreferenceData,
     file_preferences,
     ground_truth_preferences,

@@ -280,3 +280,23 @@ def test_dpo_on_segments_of_time_takes_each_segments_side(policy: Policy, condit
     first, second = by_autograd(policy, loss(1, 0)), by_autograd(policy, loss(0, -1))
     both = by_autograd(policy, loss(1, -1))
     assert_same({name: 0.5 * (first[name] + second[name]) for name in first}, both)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ungraded", "graded"), [("dpo", 1, 1), ("kto", 2, 1), ("kto mismatched", 4, 1), ("rwr", 0, 1)]
+)
+def test_a_step_takes_no_more_forwards_than_it_says(
+    policy: Policy, conditioning: Conditioning, kind: str, ungraded: int, graded: int
+) -> None:
+    """Of whole batches; a DPO batch holds both sides of every pair."""
+    calls: list[bool] = []
+    velocity = policy.generator.velocity
+
+    def counted(*inputs: Any) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return velocity(*inputs)
+
+    policy.generator.velocity = counted  # type: ignore[method-assign]
+    step, batch = made(kind, AlignSettings(), conditioning)
+    step.accumulate_gradients(policy, batch)
+    assert (calls.count(False), calls.count(True)) == (ungraded, graded)

@@ -11,7 +11,7 @@ import yaml
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
-from reelign.recipes.plans import data_key, make_plan
+from reelign.recipes.plans import Planner, data_key
 from reelign.recipes.preference_data import PreferenceData, training_data
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace
@@ -61,7 +61,7 @@ def align(
     if settings.monitor.held_out:
         kept, held_out = data.split(settings.monitor.held_out, settings.seed)
         monitors.append(_watch(workspace, generator, settings, held_out, conditioning))
-    plan = make_plan(workspace, generator, settings, kept, conditioning)
+    plan = Planner(workspace, generator, settings, kept, conditioning).plan()
     title = f"align {settings.run}"
     trainer = Trainer(policy, plan.stream, plan.step, settings.trainer, folder, title=title, monitors=monitors)
     started_from = trainer.train()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import generator_from
+from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
+from reelign.recipes.clips import file_hash, load_latents
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import PreferenceData, file_hash, load_latents, random_videos, real_videos
+from reelign.recipes.preference_data import PreferenceData, random_videos, real_videos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace, content_key, read_videos
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
+
+WithBeta = TypeVar("WithBeta", DPO, KTO)
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,6 @@ class Plan:
     step: Step[Any]
     stream: Stream[Any]
     samples: int
-
-
-def make_plan(
-    workspace: Workspace,
-    generator: Generator,
-    settings: AlignSettings,
-    data: PreferenceData,
-    conditioning: Conditioning,
-) -> Plan:
-    """Put the parts of one objective together; `conditioning` has one row per prompt of the data."""
-    objective, cache = settings.objective, workspace.root / "cache"
-    plan: Plan
-    if isinstance(objective, DPO):
-        plan = _on_pairs(objective, generator, settings, data, conditioning, cache)
-    elif isinstance(objective, KTO):
-        plan = _on_labels(objective, generator, settings, data, conditioning, cache)
-    elif isinstance(objective, RWR):
-        plan = _on_rewards(objective, generator, settings, data, conditioning, cache)
-    else:
-        plan = _on_videos(objective, workspace, generator, settings, data, conditioning)
-    return _anchored(plan, generator, settings, cache) if settings.anchors.real else plan
 
 
 def data_key(settings: AlignSettings, data: PreferenceData) -> str:
@@ -62,130 +44,124 @@ def data_key(settings: AlignSettings, data: PreferenceData) -> str:
     return content_key(data.key, *parts) if parts else data.key
 
 
-def _on_pairs(
-    objective: DPO,
-    generator: Generator,
-    settings: AlignSettings,
-    data: PreferenceData,
-    conditioning: Conditioning,
-    cache: Path,
-) -> Plan:
-    latents, rows = data.pairs(generator, cache)
-    if settings.swap:
-        latents = latents.flip(1)
-    objective = _in_means(objective, generator, latents[0, 0].numel())
-    values = _pair_weights(data, settings.histogram_alpha) if settings.histogram_alpha else None
-    stream = _stream(PairBatch, latents, conditioning, rows, settings, data.names, values)
-    return Plan(DPOStep(objective, settings), stream, len(latents))
+@dataclass(frozen=True)
+class Planner:
+    """Puts the parts of a run together, a method for each kind of objective.
 
+    `conditioning` has one row per prompt of the data.
+    """
 
-def _on_labels(
-    objective: KTO,
-    generator: Generator,
-    settings: AlignSettings,
-    data: PreferenceData,
-    conditioning: Conditioning,
-    cache: Path,
-) -> Plan:
-    judged = [each for each in data.standing() if each.score != 0]
-    desirable = torch.tensor([(each.score > 0) != settings.swap for each in judged])
-    if not judged or bool(desirable.all()) or not bool(desirable.any()):
-        raise ReelignError(
-            "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
-            "Judge more candidates, or lower min_margin.",
+    workspace: Workspace
+    generator: Generator
+    settings: AlignSettings
+    data: PreferenceData
+    conditioning: Conditioning
+
+    def plan(self) -> Plan:
+        objective = self.settings.objective
+        match objective:
+            case DPO():
+                plan = self.pairs(objective)
+            case KTO():
+                plan = self.labels(objective)
+            case RWR():
+                plan = self.rewards(objective)
+            case SFT():
+                plan = self.videos(objective)
+        return self.anchored(plan) if self.settings.anchors.real else plan
+
+    def pairs(self, objective: DPO) -> Plan:
+        latents, rows = self.data.pairs(self.generator, self.cache)
+        if self.settings.swap:
+            latents = latents.flip(1)
+        step = DPOStep(self._in_means(objective, latents[0, 0]), self.settings)
+        weights = self._histogram_weights() if self.settings.histogram_alpha else None
+        return Plan(step, self._stream(PairBatch, latents, rows, self.data.names, weights), len(latents))
+
+    def labels(self, objective: KTO) -> Plan:
+        """Videos that stand above 0 in their group are desirable, below it undesirable."""
+        judged = [each for each in self.data.standing() if each.score != 0]
+        desirable = torch.tensor([(each.score > 0) != self.settings.swap for each in judged])
+        if not judged or bool(desirable.all()) or not bool(desirable.any()):
+            raise ReelignError(
+                "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
+                "Judge more candidates, or lower min_margin.",
+            )
+        latents = load_latents([each.clip for each in judged], self.generator, self.cache)
+        step = KTOStep(self._in_means(objective, latents[0]), self.settings)
+        rows = torch.tensor([each.row for each in judged])
+        names = [f"{each.clip.name} ({'+' if each.score > 0 else '-'})" for each in judged]
+        return Plan(step, self._stream(VideoBatch, latents, rows, names, desirable), len(latents))
+
+    def rewards(self, objective: RWR) -> Plan:
+        """Every judged video, weighted by its standing among its group."""
+        judged = self.data.standing()
+        sign = -1.0 if self.settings.swap else 1.0
+        groups = [[each for each in judged if each.row == row] for row in dict.fromkeys(each.row for each in judged)]
+        weights = [objective.weights(torch.tensor([[sign * each.score for each in group]]))[0] for group in groups]
+        members = [each for group in groups for each in group]
+        latents = load_latents([each.clip for each in members], self.generator, self.cache)
+        rows, names = torch.tensor([each.row for each in members]), [each.clip.name for each in members]
+        stream = self._stream(VideoBatch, latents, rows, names, torch.cat(weights))
+        return Plan(SFTStep(objective, self.settings), stream, len(latents))
+
+    def videos(self, objective: SFT) -> Plan:
+        names: list[str] | None = None
+        if objective.on == "random":
+            chance = generator_from(self.settings.seed, "random videos")
+            latents, rows = random_videos(self.workspace, self.data, chance)
+        else:
+            both, rows = self.data.pairs(self.generator, self.cache)
+            side, clips = (0, self.data.chosen) if objective.on == "chosen" else (1, self.data.rejected)
+            latents, names = both[:, side], [clip.name for clip in clips]
+        return Plan(SFTStep(objective, self.settings), self._stream(VideoBatch, latents, rows, names), len(latents))
+
+    def anchored(self, plan: Plan) -> Plan:
+        """The plan with real clips beside every batch, in an order and with draws of their own."""
+        latents, prompts, rows, names = real_videos(Path(self.settings.real), self.generator, self.cache)
+        real = ShuffledStream(
+            VideoBatch,
+            latents,
+            self.generator.encode_prompts(prompts),
+            torch.tensor(rows),
+            batch_size=self.settings.batch_size,
+            seed=seed_from(self.settings.seed, "real"),
+            names=names,
         )
-    latents = load_latents([each.clip for each in judged], generator, cache)
-    objective = _in_means(objective, generator, latents[0].numel())
-    rows = torch.tensor([each.row for each in judged])
-    names = [f"{each.clip.name} ({'+' if each.score > 0 else '-'})" for each in judged]
-    stream = _stream(VideoBatch, latents, conditioning, rows, settings, names, desirable)
-    return Plan(KTOStep(objective, settings), stream, len(latents))
+        return Plan(DataAnchorStep(plan.step, self.settings), AnchoredStream(plan.stream, real), plan.samples)
 
+    @property
+    def cache(self) -> Path:
+        return self.workspace.root / "cache"
 
-def _on_rewards(
-    objective: RWR,
-    generator: Generator,
-    settings: AlignSettings,
-    data: PreferenceData,
-    conditioning: Conditioning,
-    cache: Path,
-) -> Plan:
-    judged = sorted(data.standing(), key=lambda each: each.row)
-    sign = -1.0 if settings.swap else 1.0
-    weights = []
-    for row in dict.fromkeys(each.row for each in judged):
-        rewards = torch.tensor([[sign * each.score for each in judged if each.row == row]])
-        weights.append(objective.weights(rewards)[0])
-    latents = load_latents([each.clip for each in judged], generator, cache)
-    rows = torch.tensor([each.row for each in judged])
-    names = [each.clip.name for each in judged]
-    stream = _stream(VideoBatch, latents, conditioning, rows, settings, names, torch.cat(weights))
-    return Plan(SFTStep(objective, settings), stream, len(latents))
+    def _stream(
+        self,
+        make_batch: type[PairBatch] | type[VideoBatch],
+        latents: Tensor,
+        rows: Tensor,
+        names: list[str] | None,
+        values: Tensor | None = None,
+    ) -> ShuffledStream[Any]:
+        return ShuffledStream(
+            make_batch,
+            latents,
+            self.conditioning,
+            rows,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            names=names,
+            values=values,
+        )
 
+    def _in_means(self, objective: WithBeta, one: Tensor) -> WithBeta:
+        """The objective with its β under the mean reduction, its schedule checked against the model's kind."""
+        check_schedule(objective.schedule, self.generator.path.prediction)
+        beta = mean_beta(objective.beta, reduction=objective.reduction, elements=one.numel())
+        return replace(objective, beta=beta, reduction="mean")
 
-def _on_videos(
-    objective: SFT,
-    workspace: Workspace,
-    generator: Generator,
-    settings: AlignSettings,
-    data: PreferenceData,
-    conditioning: Conditioning,
-) -> Plan:
-    if objective.on == "random":
-        latents, rows = random_videos(workspace, data, generator_from(settings.seed, "random videos"))
-        names = None
-    else:
-        pairs, rows = data.pairs(generator, workspace.root / "cache")
-        side = 0 if objective.on == "chosen" else 1
-        latents, names = pairs[:, side], [clip.name for clip in (data.chosen, data.rejected)[side]]
-    return Plan(
-        SFTStep(objective, settings), _stream(VideoBatch, latents, conditioning, rows, settings, names), len(latents)
-    )
-
-
-def _anchored(plan: Plan, generator: Generator, settings: AlignSettings, cache: Path) -> Plan:
-    latents, prompts, rows, names = real_videos(Path(settings.real), generator, cache)
-    conditioning = generator.encode_prompts(prompts)
-    real = _stream(VideoBatch, latents, conditioning, torch.tensor(rows), settings, names, kind="real")
-    return Plan(DataAnchorStep(plan.step, settings), AnchoredStream(plan.stream, real), plan.samples)
-
-
-def _stream(
-    make_batch: type[Any],
-    latents: Tensor,
-    conditioning: Conditioning,
-    rows: Tensor,
-    settings: AlignSettings,
-    names: list[str] | None,
-    values: Tensor | None = None,
-    kind: str = "",
-) -> ShuffledStream[Any]:
-    # Real clips have an order and draws of their own.
-    seed = generator_from(settings.seed, kind).initial_seed() if kind else settings.seed
-    return ShuffledStream(
-        make_batch,
-        latents,
-        conditioning,
-        rows,
-        batch_size=settings.batch_size,
-        seed=seed,
-        names=names,
-        values=values,
-    )
-
-
-def _in_means(objective: Any, generator: Generator, elements: int) -> Any:
-    """The objective with its β under the mean reduction, its schedule checked against the model's kind."""
-    check_schedule(objective.schedule, generator.path.prediction)
-    return replace(
-        objective,
-        beta=mean_beta(objective.beta, reduction=objective.reduction, elements=elements),
-        reduction="mean",
-    )
-
-
-def _pair_weights(data: PreferenceData, alpha: float) -> Tensor:
-    score = {(each.row, each.clip): each.score for each in data.standing()}
-    sides = zip(data.rows, data.chosen, data.rejected, strict=True)
-    scores = torch.tensor([[score[row, chosen], score[row, rejected]] for row, chosen, rejected in sides])
-    return histogram_weights(scores, alpha=alpha)
+    def _histogram_weights(self) -> Tensor:
+        data = self.data
+        score = {(each.row, each.clip): each.score for each in data.standing()}
+        sides = zip(data.rows, data.chosen, data.rejected, strict=True)
+        scores = torch.tensor([[score[row, chosen], score[row, rejected]] for row, chosen, rejected in sides])
+        return histogram_weights(scores, alpha=self.settings.histogram_alpha)

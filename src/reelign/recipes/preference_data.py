@@ -1,23 +1,19 @@
-"""Where preferences come from and where their latents lie: a workspace's own, or a user's files."""
+"""Where preferences come from: a workspace's own judgements, or a user's files."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.generators.base import Generator, VideoSize
-from reelign.recipes.generation import write_tensors
+from reelign.generators.base import Generator
+from reelign.recipes.clips import Clip, file_hash, load_latents, stored_latents
 from reelign.recipes.settings import AlignSettings
 from reelign.records import (
     FilePair,
@@ -33,20 +29,6 @@ from reelign.records import (
     standings,
 )
 from reelign.records.pair_policies import SMALL_MARGIN
-from reelign.video import read_video
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One video to train on: its latents in a shard, or only its file."""
-
-    path: Path
-    shard: Path | None = None
-    key: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
 
 
 @dataclass(frozen=True)
@@ -248,62 +230,9 @@ def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Gene
             "Generate candidates of these prompts first: reelign generate -w WORKSPACE",
         )
     drawn = [videos[index] for index in torch.randperm(len(videos), generator=chance)[: len(data.rows)].tolist()]
-    latents = torch.stack([_stored(_clip(workspace, video)) for video, _ in drawn])
+    latents = torch.stack([stored_latents(_clip(workspace, video)) for video, _ in drawn])
     return latents, torch.tensor([index for _, index in drawn])
-
-
-def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Tensor:
-    """Latents (clips, C, F, H, W) fp32: the sampler's own where they were kept, else encoded once and cached."""
-    shards: dict[Path, dict[str, Tensor]] = {}
-    loaded: dict[Clip, Tensor] = {}
-    unknown = [clip for clip in dict.fromkeys(clips) if clip.shard is None]
-    encoded = encode_files([clip.path for clip in unknown], generator, cache) if unknown else {}
-    for clip in dict.fromkeys(clips):
-        if clip.shard is None:
-            loaded[clip] = encoded[clip.path]
-        else:
-            if clip.shard not in shards:
-                shards[clip.shard] = load_file(clip.shard)
-            loaded[clip] = shards[clip.shard][str(clip.key)]
-    shapes = {tuple(tensor.shape) for tensor in loaded.values()}
-    if len(shapes) > 1:
-        raise ReelignError(
-            f"The videos differ in size: their latents are {sorted(shapes)}.", "Train on videos of one size at a time."
-        )
-    return torch.stack([loaded[clip].float() for clip in clips])
-
-
-@torch.no_grad()
-def encode_files(paths: Sequence[Path], generator: Generator, cache: Path) -> dict[Path, Tensor]:
-    """Latents of video files through the VAE, each content encoded once and kept under the model's identity."""
-    found: dict[Path, Tensor] = {}
-    for path in tqdm(paths, desc="encode", unit="video"):
-        kept = cache / "latents" / content_key(generator.identity, file_hash(path))
-        shard = kept.with_suffix(".safetensors")
-        if not shard.exists():
-            frames = read_video(path).frames
-            count, _, height, width = frames.shape
-            try:
-                generator.check(VideoSize(count, height, width))
-            except ReelignError as error:
-                raise ReelignError(f"{path}: {error.what}", f"{error.mend} Cut or resize the file.") from None
-            write_tensors(shard, {"latents": generator.encode(frames[None])[0].cpu().contiguous()})
-        found[path] = load_file(shard)["latents"]
-    return found
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _clip(workspace: Workspace, video: Video) -> Clip:
     return Clip(workspace.video_path(video), workspace.latents_path(video), video.latents_key)
-
-
-def _stored(clip: Clip) -> Tensor:
-    if clip.shard is None:
-        raise ReelignError(f"{clip.path} was recorded without latents.", "Generate it again in this workspace.")
-    with safe_open(clip.shard, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(str(clip.key))
-    return tensor.float()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
@@ -18,6 +15,7 @@ from tqdm import tqdm
 
 from reelign.errors import ReelignError
 from reelign.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from reelign.training.interrupts import interrupt_between_steps
 from reelign.training.metrics import MetricsLog
 from reelign.training.policy import Policy
 from reelign.training.streams import Stream
@@ -140,7 +138,7 @@ class Trainer(Generic[BatchT]):
         log = MetricsLog(self.folder, start)
         bar = tqdm(total=settings.steps, initial=start, desc=self.title, unit="step")
         try:
-            with _interrupt_between_steps() as interrupted:
+            with interrupt_between_steps() as interrupted:
                 for step in range(start, settings.steps):
                     if self.verdict() is not None:  # of a run that was stopped and is called again
                         break
@@ -244,23 +242,3 @@ class Trainer(Generic[BatchT]):
             monitor.load_state_dict(state)
         self.skipped, self.skipped_in_a_row = saved.extra.get("skipped", (0, 0))
         return saved.step
-
-
-@contextmanager
-def _interrupt_between_steps() -> Iterator[Any]:
-    """Turn the first Ctrl-C into a flag, so that no step is torn; the second acts at once."""
-    caught = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield caught.is_set
-        return
-
-    def handle(number: int, frame: Any) -> None:
-        if caught.is_set():
-            raise KeyboardInterrupt
-        caught.set()
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield caught.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
