@@ -140,7 +140,7 @@ def test_exported_pairs_are_the_preferences_of_the_workspace(suffix: str, tmp_pa
     assert [pair.prompt for pair in pairs] == [data.prompts[row] for row in data.rows]
 
 
-def test_exported_pairs_align_a_fresh_workspace_and_their_videos_are_encoded_once(tmp_path: Path) -> None:
+def test_exported_pairs_align_and_evaluate_in_a_fresh_workspace_and_are_encoded_once(tmp_path: Path) -> None:
     succeed("export", "pairs.csv", "-w", finished(), folder=tmp_path)
     succeed("export", "pairs.parquet", "-w", finished(), folder=tmp_path)
     make(tmp_path)
@@ -150,6 +150,16 @@ def test_exported_pairs_align_a_fresh_workspace_and_their_videos_are_encoded_onc
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "ws" / "cache" / "latents").iterdir()}
     assert len(shards) == len({*data.chosen, *data.rejected})
     assert file_preferences(tmp_path / "pairs.parquet").key == data.key
+    evaluated = succeed("evaluate", "-w", "ws", folder=tmp_path)
+    assert re.search(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", evaluated)
+    kept, own = (
+        json.loads((root / "runs" / "align" / "evaluation.json").read_text()) for root in (tmp_path / "ws", finished())
+    )
+    assert kept["base"] == own["base"]
+    assert kept["aligned"] != own["aligned"]
+    assert "report.html" in succeed("report", "-w", "ws", folder=tmp_path)
+    result = json.loads((tmp_path / "ws" / "runs" / "align" / "result.json").read_text())
+    assert list(result["seconds"]) == ["init", "align", "evaluate"]
     succeed("align", "-w", "ws", "--pairs", "pairs.parquet", "run=again", "trainer.steps=1", folder=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "ws" / "cache" / "latents").iterdir()} == shards
 

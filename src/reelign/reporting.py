@@ -146,6 +146,7 @@ def _findings(comparison: Comparison, kept: dict[str, Any], controls: list[Contr
         "low": comparison.low,
         "high": comparison.high,
         "win_rate": comparison.win.rate,
+        "win": comparison.as_dict()["win"],
         "dimensions": comparison.as_dict()["dimensions"],
         "measures": kept["measures"],
         "failed": kept["failed"],

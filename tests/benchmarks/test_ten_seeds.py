@@ -1,0 +1,146 @@
+"""The script behind the table of seeds, on seeds small enough for a test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cli.process import reelign
+from cli.workspaces import HELD_OUT, SETTINGS, TRAIN
+from reelign.errors import ReelignError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> tuple[ModuleType, ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import ten_seeds
+        import ten_seeds_table
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return ten_seeds, ten_seeds_table
+
+
+class Commands:
+    """Runs commands as the script does, counts them, and fails where it is told to."""
+
+    def __init__(self, folder: Path, failing: str = "") -> None:
+        self.folder, self.failing, self.run = folder, failing, []
+
+    def __call__(self, *words: object) -> None:
+        self.run.append(str(words[0]))
+        if words[0] == self.failing:
+            raise RuntimeError("reelign: The gradient at step 2 is not finite.\nLower the learning rate.")
+        result = reelign(*words, folder=self.folder)
+        if result.code:
+            raise RuntimeError(result.err[-2000:])
+
+
+def small(folder: Path) -> dict[str, Path]:
+    """Options that make a seed take seconds."""
+    found = {}
+    for name, text in (("prompts", "\n".join(TRAIN)), ("held_out", "\n".join(HELD_OUT)), ("settings", SETTINGS)):
+        found[name] = folder / name
+        found[name].write_text(text)
+    return found
+
+
+def test_a_list_of_seeds(scripts: tuple[ModuleType, ModuleType]) -> None:
+    assert scripts[0].seeds_in("0-3,7") == [0, 1, 2, 3, 7]
+    assert scripts[0].seeds_in("5") == [5]
+
+
+def test_a_seed_is_run_once_and_every_arm_is_in_the_table(scripts: tuple[ModuleType, ModuleType], tmp_path: Path):
+    script, table = scripts
+    options, seeds = small(tmp_path), tmp_path / "seeds"
+    first = Commands(tmp_path, failing="export")
+    script.run_seeds(seeds, [3], **options, command=first)
+    table.write_table(seeds, tmp_path / "table.md")
+    page = (tmp_path / "table.md").read_text()
+    assert "Begun and not ended: seed 3 (reelign: The gradient at step 2 is not finite.)" in page
+    assert "not ended |" in page
+
+    again = Commands(tmp_path)
+    script.run_seeds(seeds, [3], **options, command=again)
+    assert again.run == ["init", "init", "demo", "export", "align", "evaluate", "report"]
+    table.write_table(seeds, tmp_path / "table.md")
+    page = (tmp_path / "table.md").read_text()
+    assert "Begun and not ended: none" in page
+    for wanted in ("base weights", "judges", "data mix", "config", "| VQ | MQ | TA |", "colour right", "diversity"):
+        assert wanted in page
+    assert "| seed | Flow-DPO | SFT on random own samples | chosen and rejected swapped | pairs as files |" in page
+    gains = [
+        json.loads((seeds / "seed-3" / arm / "runs" / run / "evaluation.json").read_text())["comparison"]["gain"]
+        for arm, run in (("loop", "align"), ("loop", "sft-random"), ("loop", "swapped"), ("files", "align"))
+    ]
+    arms = page[page.index("## Controls") : page.index("## Cost")]
+    (row,) = (line for line in arms.splitlines() if line.startswith("| 3 |"))
+    assert [f"{gain:+.3f}" for gain in gains] == [cell.split()[0] for cell in row.split("|")[2:-1]]
+
+    done = Commands(tmp_path)
+    script.run_seeds(seeds, [3], **options, command=done)
+    assert done.run == []
+
+
+def test_a_seed_begun_with_other_settings_is_refused(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    options, seeds = small(tmp_path), tmp_path / "seeds"
+    broken = Commands(tmp_path, failing="demo")
+    scripts[0].run_seeds(seeds, [1], **options, command=broken)
+    options["settings"].write_text(SETTINGS.replace("rank: 4", "rank: 8"))
+    with pytest.raises(ReelignError, match="begun with other config"):
+        scripts[0].run_seeds(seeds, [1], **options, command=broken)
+
+
+def begun(folder: Path, seed: int, *, config: str = "c0", result: dict[str, Any] | None = None) -> None:
+    own = folder / f"seed-{seed}"
+    own.mkdir(parents=True)
+    (own / "fixed.json").write_text(json.dumps({"judges": "j0", "config": config}))
+    for arm in ("loop", "files") if result else ():
+        run = own / arm / "runs" / "align"
+        run.mkdir(parents=True)
+        (run / "result.json").write_text(json.dumps(result))
+
+
+def result_of(gain: float, *, down: bool = False) -> dict[str, Any]:
+    each = {"gain": gain, "low": gain - 0.01, "high": gain + 0.01}
+    return {
+        **each,
+        "win": {"wins": 5, "ties": 2, "losses": 1, "rate": 0.75},
+        "dimensions": {"VQ": {**each, "significantly_down": down}},
+        "measures": {"diversity": [0.5, 0.25]},
+        "controls": {"swapped": {"what": "swapped", **each}},
+        "seconds": {"init": 1, "align": 60.0, "align swapped": 61.0},
+        "peak_memory_bytes": 1 << 30,
+    }
+
+
+def test_the_summary_counts_every_seed(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    for seed, gain, down in ((0, 0.02, False), (1, 0.03, False), (2, 0.005, False), (10, -0.2, True)):
+        begun(tmp_path, seed, result=result_of(gain, down=down))
+    begun(tmp_path, 4)
+    scripts[1].write_table(tmp_path, tmp_path / "table.md")
+    page = (tmp_path / "table.md").read_text()
+    assert "above zero for 1 of 3 seeds other than the default, and lies above it for the default" in page
+    assert "Dimensions significantly down: seed 10: VQ." in page
+    assert "Begun and not ended: seed 4 (stopped)." in page
+    assert "| 0 (default) | **+0.020 [+0.010, +0.030]** | +0.020 [+0.010, +0.030] | 75 % (5/2/1) |" in page
+    assert "| 2 | 0.500 → 0.250 |" in page
+    assert "| 1 s | 0 s | 0 s | 60 s | 0 s | 61 s | 61 s | 1.00 GiB |" in page
+    assert page.index("| 2 |") < page.index("| 10 |")
+
+
+def test_seeds_of_different_settings_make_no_table(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    begun(tmp_path, 1)
+    begun(tmp_path, 2, config="c1")
+    with pytest.raises(ReelignError, match="Seed 2 was run with other config than seed 1"):
+        scripts[1].write_table(tmp_path, tmp_path / "table.md")
+    assert not (tmp_path / "table.md").exists()
+    with pytest.raises(ReelignError, match="holds no seed"):
+        scripts[1].write_table(tmp_path / "empty", tmp_path / "table.md")
