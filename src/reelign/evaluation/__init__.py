@@ -1,5 +1,6 @@
 """Whether alignment helped: paired comparison, training curves, the HTML report and the adapter's card."""
 
+from reelign.evaluation.bootstrap import Interval, paired_bootstrap
 from reelign.evaluation.card import CardSample, is_repository, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, evaluate, load_scorer
@@ -7,10 +8,8 @@ from reelign.evaluation.paired import (
     Comparison,
     DimensionComparison,
     Failure,
-    Interval,
     WinRate,
     compare,
-    paired_bootstrap,
     win_tie_loss,
 )
 from reelign.evaluation.report import Measure, Report, ReportSample, write_report

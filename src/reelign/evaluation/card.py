@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison
+from reelign.evaluation.report import as_yaml
 from reelign.files import whole
 
 TAGS = ("text-to-video", "lora", "diffusers", "preference-alignment", "reelign")
@@ -75,7 +74,7 @@ def write_card(
         title=title,
         base=base_model,
         comparison=comparison,
-        config=yaml.safe_dump(json.loads(json.dumps(dict(config), default=str)), sort_keys=False, allow_unicode=True),
+        config=as_yaml(config),
         data_hash=data_hash,
         usage=usage.strip(),
         samples=[{"prompt": html.escape(s.prompt), "file": html.escape(s.file)} for s in samples],

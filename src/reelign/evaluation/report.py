@@ -14,8 +14,9 @@ import yaml
 from torch import Tensor
 
 from reelign.errors import ReelignError
+from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
-from reelign.evaluation.paired import Comparison, Interval
+from reelign.evaluation.paired import Comparison
 from reelign.files import write_text
 from reelign.video import encode_video
 
@@ -112,7 +113,7 @@ def render(report: Report) -> str:
         warnings=_warnings(report.comparison),
         rows=[_row(sample, report.fps) for sample in report.samples],
         curves=curves,
-        config=_as_yaml(report.config),
+        config=as_yaml(report.config),
         reach=max(*(abs(end) for end in ends), 1e-9),
     )
 
@@ -170,7 +171,8 @@ def _data_uri(video: Tensor, fps: float) -> str:
     return "data:video/mp4;base64," + base64.b64encode(encode_video(video, fps, scale=scale)).decode()
 
 
-def _as_yaml(config: Mapping[str, Any]) -> str:
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """A resolved config as a reader of the page or the card sees it."""
     # By way of JSON, so that paths, tuples and other values a config holds become what YAML can write.
     plain = json.loads(json.dumps(dict(config), default=str))
     return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)) if plain else ""
