@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reelign.config import parse_overrides
+from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
@@ -232,3 +233,19 @@ def test_a_chosen_error_that_rises_ends_the_run(judged: Workspace, tiny_wan: Gen
     rows = metrics(done.folder)
     assert len(rows) < 40
     assert all(row["held_out/chosen_error_gap"] > 0 for row in rows[-2:])
+
+
+@pytest.mark.parametrize(
+    "objective", [DPO(schedule="one_minus_sigma_squared"), KTO(schedule="one_minus_sigma_squared")]
+)
+def test_the_schedule_is_for_flow_models(judged: Workspace, tiny_wan: Generator, objective: DPO | KTO) -> None:
+    tiny_wan.path = EDM()
+    with pytest.raises(ReelignError, match="schedule=one_minus_sigma_squared is for flow models"):
+        align(judged, tiny_wan, replace(SETTINGS, objective=objective))
+    assert not (judged.root / "runs" / SETTINGS.run).exists()
+
+
+def test_a_beta_given_for_the_other_reduction_is_warned_of(judged: Workspace, tiny_wan: Generator) -> None:
+    settings = replace(SETTINGS, objective=DPO(beta=5000.0, reduction="sum"))
+    with pytest.warns(UserWarning, match="over 192 elements is 960000 on the mean error"):
+        align(judged, tiny_wan, replace(settings, trainer=replace(SETTINGS.trainer, steps=1)))

@@ -17,7 +17,8 @@ class RWR:
     temperature: float = 1.0
     """Of the softmax over a group's rewards, in their unit; smaller looks at the best alone, larger is plain SFT.
 
-    1 is Flow-RWR's, which absorbs it into z-scored rewards (arXiv:2501.13918)."""
+    1 is Flow-RWR's, which absorbs it into z-scored rewards (arXiv:2501.13918). Standings out of votes lie in [-1, 1]:
+    at 1 a video that beats all others then weighs 7.4 times one that loses to all."""
     cap: float = 5.0
     """Largest weight of a video, so that one lucky reward does not become the batch; the mean weight is 1."""
 

@@ -11,7 +11,7 @@ import yaml
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
-from reelign.recipes.plans import Planner, data_key
+from reelign.recipes.plans import Planner, check, data_key
 from reelign.recipes.preference_data import PreferenceData, training_data
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace
@@ -53,14 +53,14 @@ def align(
         ReelignError: there are no preferences, or the run's name is taken by one with other settings.
     """
     data = data or training_data(workspace, settings)
+    watched = settings.monitor.held_out > 0
+    kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
+    check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
     claim_run(folder, {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)})
     policy = Policy(generator, settings.lora, seed=settings.seed)
     conditioning = generator.encode_prompts(data.prompts)
-    kept, monitors = data, []
-    if settings.monitor.held_out:
-        kept, held_out = data.split(settings.monitor.held_out, settings.seed)
-        monitors.append(_watch(workspace, generator, settings, held_out, conditioning))
+    monitors = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
     plan = Planner(workspace, generator, settings, kept, conditioning).plan()
     title = f"align {settings.run}"
     trainer = Trainer(policy, plan.stream, plan.step, settings.trainer, folder, title=title, monitors=monitors)

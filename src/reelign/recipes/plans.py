@@ -16,7 +16,7 @@ from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_wei
 from reelign.recipes.clips import file_hash, load_latents
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import PreferenceData, random_videos, real_videos
+from reelign.recipes.preference_data import Candidate, PreferenceData, random_videos, real_videos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace, content_key, read_videos
@@ -42,6 +42,18 @@ def data_key(settings: AlignSettings, data: PreferenceData) -> str:
     if settings.anchors.real:
         parts.append([[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)])
     return content_key(data.key, *parts) if parts else data.key
+
+
+def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -> None:
+    """Refuse what could not train, before anything is encoded or written."""
+    objective = settings.objective
+    if isinstance(objective, DPO | KTO):
+        check_schedule(objective.schedule, generator.path.prediction)
+    if isinstance(objective, KTO) and len({each.score > 0 for each in _labelled(data)}) < 2:
+        raise ReelignError(
+            "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
+            "Judge more candidates, or lower min_margin.",
+        )
 
 
 @dataclass(frozen=True)
@@ -80,13 +92,8 @@ class Planner:
 
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""
-        judged = [each for each in self.data.standing() if each.score != 0]
+        judged = _labelled(self.data)
         desirable = torch.tensor([(each.score > 0) != self.settings.swap for each in judged])
-        if not judged or bool(desirable.all()) or not bool(desirable.any()):
-            raise ReelignError(
-                "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
-                "Judge more candidates, or lower min_margin.",
-            )
         latents = load_latents([each.clip for each in judged], self.generator, self.cache)
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)
         rows = torch.tensor([each.row for each in judged])
@@ -154,8 +161,7 @@ class Planner:
         )
 
     def _in_means(self, objective: WithBeta, one: Tensor) -> WithBeta:
-        """The objective with its β under the mean reduction, its schedule checked against the model's kind."""
-        check_schedule(objective.schedule, self.generator.path.prediction)
+        """The objective with its β under the mean reduction."""
         beta = mean_beta(objective.beta, reduction=objective.reduction, elements=one.numel())
         return replace(objective, beta=beta, reduction="mean")
 
@@ -165,3 +171,7 @@ class Planner:
         sides = zip(data.rows, data.chosen, data.rejected, strict=True)
         scores = torch.tensor([[score[row, chosen], score[row, rejected]] for row, chosen, rejected in sides])
         return histogram_weights(scores, alpha=self.settings.histogram_alpha)
+
+
+def _labelled(data: PreferenceData) -> list[Candidate]:
+    return [each for each in data.standing() if each.score != 0]

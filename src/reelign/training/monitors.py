@@ -99,7 +99,7 @@ class HeldOutPairs:
         metrics["held_out/chosen_error_gap"] = float(gap[0])
         metrics["held_out/rejected_error_gap"] = float(gap[1])
         metrics["held_out/distance"] = float(torch.cat(distances).mean())
-        self._count(float(gap[0]) / float(reference[:, 0].mean()))
+        self._count(float(gap[0] / reference[:, 0].mean()))
         return metrics
 
     def verdict(self) -> str | None:
