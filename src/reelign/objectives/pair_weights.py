@@ -11,7 +11,8 @@ def histogram_weights(scores: Tensor, *, alpha: float, bins: int = 20) -> Tensor
 
     Liu et al. 2024 (arXiv:2412.14167): with p the product of the histogram's probabilities of the chosen and
     the rejected video's score, a pair weighs (b/p)^α. Here b is such that the mean weight is 1, so that the learning
-    rate keeps its meaning.
+    rate keeps its meaning; their code fixes b = 0.72, its script puts the product of the scores themselves for p, and
+    its shipped configuration has α = 0.
 
     Args:
         scores: (pairs, 2) column 0 chosen, column 1 rejected, of one scale over the whole data set.
