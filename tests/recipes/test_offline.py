@@ -20,7 +20,7 @@ from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.offline import AlignSettings, align, claim_run
-from reelign.recipes.preference_data import file_preferences, workspace_preferences
+from reelign.recipes.preference_data import PreferenceData, file_preferences, workspace_preferences
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
@@ -249,3 +249,20 @@ def test_a_beta_given_for_the_other_reduction_is_warned_of(judged: Workspace, ti
     settings = replace(SETTINGS, objective=DPO(beta=5000.0, reduction="sum"))
     with pytest.warns(UserWarning, match="over 192 elements is 960000 on the mean error"):
         align(judged, tiny_wan, replace(settings, trainer=replace(SETTINGS.trainer, steps=1)))
+
+
+def test_kto_trains_on_labels_without_pairs(judged: Workspace, tiny_wan: Generator) -> None:
+    own = workspace_preferences(judged, "all")
+    labelled = [replace(each, score=1.0 if each.score > 0 else -1.0) for each in own.standing() if each.score]
+    data = PreferenceData(own.prompts, [], [], [], "labels", candidates=labelled)
+    for objective in (DPO(), SFT()):
+        with pytest.raises(ReelignError, match="labels of single videos and no pairs"):
+            align(judged, tiny_wan, replace(SETTINGS, objective=objective), data=data)
+    watched = replace(SETTINGS, objective=KTO(), monitor=MonitorSettings(held_out=0.5))
+    with pytest.raises(ReelignError, match="labels of single videos and no pairs"):
+        align(judged, tiny_wan, watched, data=data)
+    done = align(judged, tiny_wan, replace(SETTINGS, objective=KTO(beta=20.0)), data=data)
+    assert done.samples == 4
+    rows = metrics(done.folder)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["desirable_error_gap"] < rows[-1]["undesirable_error_gap"]

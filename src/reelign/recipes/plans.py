@@ -49,6 +49,8 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
     objective = settings.objective
     if isinstance(objective, DPO | KTO):
         check_schedule(objective.schedule, generator.path.prediction)
+    if not isinstance(objective, KTO | RWR):
+        data.check_pairs()
     if isinstance(objective, KTO) and len({each.score > 0 for each in _labelled(data)}) < 2:
         raise ReelignError(
             "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",

@@ -46,7 +46,7 @@ class PreferenceData:
 
     `rows` gives each pair the index of its prompt; `left_out` counts what gave no pair, by reason; `key` changes
     with the data. `margins` says how clear each pair is, and `candidates` how every judged video stands; where there
-    are none, they follow from the pairs.
+    are none, they follow from the pairs. Labels of single videos are candidates of score 1 or -1 without pairs.
     """
 
     prompts: list[str]
@@ -59,11 +59,19 @@ class PreferenceData:
     candidates: list[Candidate] | None = None
 
     def __post_init__(self) -> None:
-        if not self.rows:
+        if not self.rows and not self.candidates:
             reasons = ", ".join(f"{count} x {reason}" for reason, count in self.left_out.items())
             raise ReelignError(
                 f"There is no preference to train on{f' ({reasons})' if reasons else ''}.",
                 "Judge the candidates first, or generate more of them: reelign judge -w WORKSPACE",
+            )
+
+    def check_pairs(self) -> None:
+        """Refuse data that hold labels of single videos alone."""
+        if not self.rows:
+            raise ReelignError(
+                "The data hold labels of single videos and no pairs.",
+                "Train with objective.name=kto or rwr and without held-out pairs, or give pairs.",
             )
 
     def pairs(self, generator: Generator, cache: Path) -> tuple[Tensor, Tensor]:
@@ -99,6 +107,7 @@ class PreferenceData:
 
     def split(self, share: float, seed: int) -> tuple[PreferenceData, PreferenceData]:
         """A training part and a held-out part with that share of the prompts, at least one; no prompt is in both."""
+        self.check_pairs()
         prompts = sorted(set(self.rows))
         count = max(1, round(share * len(prompts)))
         if count >= len(prompts):
