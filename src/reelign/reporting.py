@@ -38,7 +38,7 @@ class Control:
     gain: Interval
 
 
-def report(workspace: str | Path, *, run: str = "align", samples: int = 8) -> Path:
+def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Path:
     """Write an evaluated run's `result.json` and self-contained `report.html`; returns the page.
 
     Args:

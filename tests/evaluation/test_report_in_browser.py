@@ -100,6 +100,7 @@ def test_phone_width_needs_no_sideways_scrolling(browser, report, tmp_path, sche
         browser, report, tmp_path, viewport={"width": 360, "height": 740}, color_scheme=scheme, reduced_motion="reduce"
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (int(background.removeprefix("rgb(").split(",")[0]) < 64) == (scheme == "dark")
     until(page, "document.getElementById('play').textContent === 'Play'")

@@ -124,7 +124,7 @@ def _series(records: Sequence[Record], key: str) -> tuple[np.ndarray, np.ndarray
 
 def _draw(panel: Panel, series: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     # Text stays text: small files, and the page's own font. The salt makes the same run give the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": panel.name, "font.size": 11}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": panel.name, "font.size": 13}):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
