@@ -15,13 +15,14 @@ FLOORS = {
     4: ("config", "costs", "opening", "stages", "reporting", "publishing", "demo", "cli", "__init__"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-GROUND = "errors"
+GROUND = ("errors", "files")
+"""What every floor stands on."""
 BESIDE = "spriteworld"
 """May import floors 0 to 2; below floor 4 it is known by name alone."""
 
 
 def may_import(room: str, other: str) -> bool:
-    if room == other or other == GROUND:
+    if room == other or other in GROUND:
         return True
     if room == BESIDE:
         return other in FLOOR and FLOOR[other] <= 2

@@ -1,7 +1,8 @@
 """What is remembered: prompts, videos, judgements, and the preferences that follow from them."""
 
+from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
 from reelign.records.judges import JUDGES, Judge, load_judges
-from reelign.records.pair_files import FilePair, read_pairs, write_pairs
+from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
 from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
 from reelign.records.preferences import (
     Label,
@@ -12,6 +13,7 @@ from reelign.records.preferences import (
     scored_preferences,
     standings,
 )
+from reelign.records.readers import READERS, read_pairs, read_rows
 from reelign.records.schema import SCHEMA_VERSION, Judgement, Prompt, Verdict, Video, content_key
 from reelign.records.video_files import FileVideo, read_videos
 from reelign.records.votes import Vote, majority
@@ -19,8 +21,13 @@ from reelign.records.workspace import Group, Workspace
 
 __all__ = [
     "JUDGES",
+    "READERS",
     "SCHEMA_VERSION",
+    "Broken",
+    "Compared",
+    "FileLabel",
     "FilePair",
+    "FileRows",
     "FileVideo",
     "Group",
     "Judge",
@@ -37,14 +44,17 @@ __all__ = [
     "Vote",
     "Workspace",
     "content_key",
+    "decided",
     "ground_truth_pairs",
     "labels",
     "load_judges",
     "majority",
     "preferences",
     "read_pairs",
+    "read_rows",
     "read_videos",
     "scored_preferences",
     "standings",
+    "write_labels",
     "write_pairs",
 ]

@@ -1,19 +1,23 @@
-"""Preferences as files: a CSV or Parquet of (prompt, chosen mp4, rejected mp4), what a user really has."""
+"""Pairs of files: what rows of a file decide, and writing them as CSV, Parquet or JSONL."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from reelign.errors import ReelignError
+from reelign.records.file_rows import Compared, FileLabel
+from reelign.records.pair_policies import DISAGREEMENT, PairPolicy
+from reelign.records.tables import check_writable, write_columns
 
-REQUIRED = ("prompt", "chosen", "rejected")
-SUFFIXES = (".csv", ".parquet")
+TIE = "tie"
+NOT_JUDGED = "no label"
+FILE_POLICIES = ("all", "agreed", "per_dimension")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,32 +29,55 @@ class FilePair:
     rejected: Path
     margin: float = 1.0
     """How much better, > 0."""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """The margin on each judged dimension; a negative one speaks against the choice."""
 
 
-def read_pairs(path: str | Path) -> list[FilePair]:
-    """Read pairs; relative paths in the file start at the file's own folder.
+def decided(
+    compared: Iterable[Compared], *, pairs: PairPolicy = "all", weights: Mapping[str, float] | None = None
+) -> tuple[list[FilePair], dict[str, int]]:
+    """The pairs that compared rows decide, and the count of rows that decide none, by reason.
 
-    Columns: prompt, chosen, rejected, and optionally margin (> 0, 1 where left out); others are not looked at. Rows
-    are counted from 1, the header not counted.
-
+    Args:
+        compared: from a reader.
+        pairs: all: a pair for every row that is no tie. agreed: of those, the ones whose every dimension speaks for
+            the choice. per_dimension: one for each dimension that is no tie, so that a row may give several.
+        weights: dimension to weight >= 0 for the mean that decides a row; those not named do not count. None: the
+            file's own overall verdict, or the plain mean where it has none.
     Raises:
-        ReelignError: an unreadable or empty file, a missing column, or a row with a missing value, a missing video,
-            the same video twice, or a margin that is not positive.
+        ReelignError: a policy that needs groups of candidates, or a weight for a dimension that no row has.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ReelignError(f"no file of pairs at {path}", "Check the path.")
-    columns = read_columns(path)
-    _check_columns(path, list(columns))
-    margins = columns.get("margin") or [None] * len(columns["prompt"])
-    rows = list(zip(*(columns[name] for name in REQUIRED), margins, strict=True))
-    if not rows:
-        raise ReelignError(f"{path} has no pairs", "Write one row per pair under the header.")
-    return [_read_row(path, number, row) for number, row in enumerate(rows, start=1)]
+    if pairs not in FILE_POLICIES:
+        raise ReelignError(
+            f"pairs={pairs} needs a workspace's candidates, and a file holds pairs as they are",
+            f"Set pairs to one of {', '.join(FILE_POLICIES)}.",
+        )
+    rows = list(compared)
+    _check_weights(rows, weights)
+    found: list[FilePair] = []
+    left_out: Counter[str] = Counter()
+    for row in rows:
+        if pairs == "per_dimension":
+            named = {name: margin for name, margin in row.margins.items() if weights is None or weights.get(name)}
+            verdicts = [(margin, {name: margin}) for name, margin in sorted(named.items())]
+        else:
+            margin = _overall(row, weights)
+            verdicts = [] if margin is None else [(margin, row.margins)]
+        if not verdicts:
+            left_out[NOT_JUDGED] += 1
+        for margin, margins in verdicts:
+            pair = _pair(row, margin, margins)
+            if not margin:
+                left_out[TIE] += 1
+            elif pairs == "agreed" and not all(value > 0 for value in pair.margins.values()):
+                left_out[DISAGREEMENT] += 1
+            else:
+                found.append(pair)
+    return found, {reason: left_out[reason] for reason in sorted(left_out)}
 
 
 def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
-    """Write pairs as CSV or Parquet, by the suffix; `read_pairs` gives them back.
+    """Write pairs as CSV, Parquet or JSONL, by the suffix; `read_pairs` gives them back.
 
     The videos are named relative to the file's folder, so that a folder with both can be moved. The file appears
     whole or not at all.
@@ -58,106 +85,63 @@ def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
     Raises:
         ReelignError: another suffix, or no pairs.
     """
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
     path = Path(path)
-    _check_suffix(path)
+    check_writable(path)
     pairs = list(pairs)
     if not pairs:
         raise ReelignError(f"there are no pairs to write to {path}", "Judge some videos first.")
     folder = path.resolve().parent
-    table = pa.table(
+    dimensions = list(dict.fromkeys(name for pair in pairs for name in pair.margins))
+    write_columns(
+        path,
         {
             "prompt": [pair.prompt for pair in pairs],
             "chosen": [_relative(pair.chosen, folder) for pair in pairs],
             "rejected": [_relative(pair.rejected, folder) for pair in pairs],
-            "margin": pa.array([pair.margin for pair in pairs], pa.float64()),
-        }
+            "margin": [float(pair.margin) for pair in pairs],
+            **{f"margin_{name}": [pair.margins.get(name) for pair in pairs] for name in dimensions},
+        },
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(table, str(beside))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """Columns of a CSV or Parquet file by name; of a CSV those that name prompts, videos and margins as text."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    _check_suffix(path)
-    try:
-        if path.suffix == ".parquet":
-            table = parquet.read_table(str(path))
-        else:
-            # As text: a prompt "2024" is no number, and a wrong margin is reported with its row.
-            types = dict.fromkeys((*REQUIRED, "margin", "video"), pa.string())
-            table = csv.read_csv(
-                str(path),
-                parse_options=csv.ParseOptions(newlines_in_values=True),
-                convert_options=csv.ConvertOptions(column_types=types),
-            )
-    except (pa.ArrowException, OSError) as error:
-        if "Empty CSV file" in str(error):
-            raise ReelignError(f"{path} is empty", "Write a header and one row per pair.") from None
-        raise ReelignError(f"{path} cannot be read: {error}", "Write the file again as CSV or Parquet.") from error
-    return {name: table.column(index).to_pylist() for index, name in enumerate(table.column_names)}
+def write_labels(path: str | Path, labels: Iterable[FileLabel]) -> None:
+    """Write pointwise labels as CSV, Parquet or JSONL of (prompt, video, label), label true or false."""
+    path = Path(path)
+    folder, labels = path.resolve().parent, list(labels)
+    write_columns(
+        path,
+        {
+            "prompt": [each.prompt for each in labels],
+            "video": [_relative(each.video, folder) for each in labels],
+            "label": [each.desirable for each in labels],
+        },
+    )
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise ReelignError(
-            f"{path} is neither CSV nor Parquet by its name", f"Use a name that ends in {' or '.join(SUFFIXES)}."
-        )
+def _overall(row: Compared, weights: Mapping[str, float] | None) -> float | None:
+    if weights is None and row.margin is not None:
+        return row.margin
+    weight = {name: 1.0 if weights is None else weights.get(name, 0.0) for name in row.margins}
+    total = math.fsum(weight.values())
+    if not total:
+        return None
+    return round(math.fsum(weight[name] * margin for name, margin in row.margins.items()) / total, 9) + 0.0
 
 
-def _check_columns(path: Path, names: Sequence[str]) -> None:
-    for wanted in (*REQUIRED, "margin"):
-        near = get_close_matches(wanted, [name for name in names if name not in REQUIRED], n=1, cutoff=0.7)
-        # margin may be left out, but a misspelt one must not be passed over in silence
-        if wanted not in names and (wanted in REQUIRED or near):
-            mend = f"Rename {near[0]!r} to {wanted!r}." if near else f"It needs the columns {', '.join(REQUIRED)}."
-            raise ReelignError(f"{path} has no column {wanted!r}, only {', '.join(names)}", mend)
+def _pair(row: Compared, margin: float, margins: Mapping[str, float]) -> FilePair:
+    sign = 1.0 if margin > 0 else -1.0
+    chosen, rejected = (row.first, row.second) if margin > 0 else (row.second, row.first)
+    turned = {name: sign * value + 0.0 for name, value in margins.items()}
+    return FilePair(prompt=row.prompt, chosen=chosen, rejected=rejected, margin=abs(margin), margins=turned)
 
 
-def _read_row(path: Path, number: int, row: tuple[Any, ...]) -> FilePair:
-    where = f"{path}, row {number}"
-    for name, value in zip(REQUIRED, row, strict=False):
-        if not isinstance(value, str) or not value.strip():
-            raise ReelignError(f"{where}: {name} must be a text, got {value!r}", "Fill it in or remove the row.")
-    prompt, chosen, rejected = row[0], _resolve(path, row[1]), _resolve(path, row[2])
-    for name, video in (("chosen", chosen), ("rejected", rejected)):
-        if not video.is_file():
-            raise ReelignError(
-                f"{where}: the {name} video {video} does not exist",
-                f"Paths start at the folder of the file, {path.resolve().parent}.",
-            )
-    if chosen == rejected:
-        raise ReelignError(f"{where}: chosen and rejected are the same video {chosen}", "Remove the row.")
-    return FilePair(prompt=prompt, chosen=chosen, rejected=rejected, margin=_margin(where, row[3]))
-
-
-def _margin(where: str, value: Any) -> float:
-    if value is None or value == "":
-        return 1.0
-    try:
-        margin = float(value)
-    except (TypeError, ValueError):
-        margin = math.nan
-    if not (math.isfinite(margin) and margin > 0):
-        raise ReelignError(
-            f"{where}: margin must be a positive number, got {value!r}",
-            "Swap chosen and rejected where it is negative; a tie is not a preference, leave it out.",
-        )
-    return margin
-
-
-def _resolve(path: Path, text: str) -> Path:
-    return (path.resolve().parent / Path(text).expanduser()).resolve()
+def _check_weights(rows: Iterable[Compared], weights: Mapping[str, float] | None) -> None:
+    known = sorted({name for row in rows for name in row.margins})
+    for name in weights or ():
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0)
+            mend = f"Did you mean {near[0]!r}? It has: {', '.join(known)}." if near else "Leave weights out."
+            raise ReelignError(f"there is a weight for dimension {name!r}, which the file does not have", mend)
 
 
 def _relative(video: Path, folder: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelign.errors import ReelignError
-from reelign.records.pair_files import read_columns
+from reelign.records.tables import read_columns
 
 COLUMNS = ("prompt", "video")
 
