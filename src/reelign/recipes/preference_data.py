@@ -59,7 +59,8 @@ class PreferenceData:
     candidates: list[Candidate] | None = None
 
     def __post_init__(self) -> None:
-        if not self.rows and not self.candidates:
+        # Labels of single videos need no pair, but candidates that all tie are none.
+        if not self.rows and not any(each.score for each in self.candidates or ()):
             reasons = ", ".join(f"{count} x {reason}" for reason, count in self.left_out.items())
             raise ReelignError(
                 f"There is no preference to train on{f' ({reasons})' if reasons else ''}.",
