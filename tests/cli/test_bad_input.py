@@ -57,7 +57,7 @@ def test_a_number_of_frames_that_the_model_cannot_make_names_the_nearest(tmp_pat
 def test_a_workspace_of_a_newer_version(tmp_path: Path) -> None:
     workspace = make(tmp_path)
     with sqlite3.connect(workspace / "reelign.db") as database:
-        database.execute("update meta set value = ? where key = 'schema_version'", [str(int(SCHEMA_VERSION) + 1)])
+        database.execute("update alembic_version set version_num = ?", [str(SCHEMA_VERSION + 1)])
     message = refused("judge", "-w", workspace, folder=tmp_path)
     assert "newer" in message
 

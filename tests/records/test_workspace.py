@@ -1,10 +1,10 @@
-"""The workspace on real SQLite files: idempotence, transactions, other processes, and what is refused."""
+"""The workspace on both databases: idempotence, transactions, other processes, and what is refused."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from datetime import UTC
@@ -13,12 +13,7 @@ from pathlib import Path
 import pytest
 
 from reelign.errors import ReelignError
-from reelign.records import SCHEMA_VERSION, Judgement, Video, Workspace, content_key
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace.create(tmp_path / "w", model="tiny/wan")
+from reelign.records import Judgement, Video, Workspace, content_key
 
 
 def video(name: str, prompt_id: int, *, index: int = 0, adapter: str = "", fps: float = 8.0) -> Video:
@@ -153,13 +148,28 @@ def test_folders_that_are_no_workspace(tmp_path: Path) -> None:
         Workspace.open(tmp_path)
 
 
-def test_a_newer_workspace_says_how_to_read_it(workspace: Workspace) -> None:
-    with sqlite3.connect(workspace.root / "reelign.db") as database:
-        database.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(SCHEMA_VERSION + 2),))
-    with pytest.raises(ReelignError) as caught:
-        Workspace.open(workspace.root)
-    assert f"newer reelign (schema {SCHEMA_VERSION + 2}, this one knows {SCHEMA_VERSION})" in caught.value.what
-    assert caught.value.mend == "pip install -U reelign"
+def test_an_old_prompt_is_found_again_however_long(workspace: Workspace) -> None:
+    # Longer than PostgreSQL can index, and not to be compressed.
+    text = " ".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(200))
+    (first,) = workspace.add_prompts([text], "train")
+    (second,) = workspace.add_prompts([text], "train")
+    assert first.id == second.id
+
+
+def test_a_video_is_known_by_its_content(workspace: Workspace) -> None:
+    (prompt,) = workspace.add_prompts(["a"], "train")
+    (workspace.root / "videos" / "v.mp4").write_bytes(b"an mp4")
+    workspace.add_videos([video("v", prompt.id), video("w", prompt.id)])
+    hashes = {each.id: each.content_hash for each in workspace.videos()}
+    assert hashes == {"v": hashlib.sha256(b"an mp4").hexdigest(), "w": None}
+
+
+def test_seeds_have_63_bits(workspace: Workspace) -> None:
+    (prompt,) = workspace.add_prompts(["a"], "train")
+    one = video("v", prompt.id)
+    one.seed = 2**63 - 1
+    workspace.add_videos([one])
+    assert workspace.videos()[0].seed == 2**63 - 1
 
 
 WRITER = """

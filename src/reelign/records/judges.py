@@ -13,7 +13,7 @@ from reelign.errors import ReelignError
 if TYPE_CHECKING:
     import torch
 
-    from reelign.records.schema import Verdict
+    from reelign.records.answers import Verdict
 
 JUDGES = {"spriteworld-people": "reelign.spriteworld.people:people"}
 """Judges that come with reelign. Any other is named as `package.module:object`."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_VERSION = 1
-"""Raised with every change of the tables; a workspace of a higher one is refused."""
+from reelign.records.answers import Verdict as Verdict
 
-Verdict = Literal["a", "b", "tie"]
-"""The outcome of one comparison on one dimension: the better video, or neither."""
+SCHEMA_VERSION = 2
+"""Of these tables: the last file in migrations/versions makes them. A workspace of a higher one is refused."""
 
-VERDICTS: tuple[Verdict, ...] = ("a", "b", "tie")
+_Number = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits everywhere; SQLite counts ids by itself only where they are called INTEGER."""
+_Json = JSON(none_as_null=True)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -30,19 +33,33 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value and (value if value.tzinfo else value.replace(tzinfo=UTC))
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _new_key() -> str:
+    return uuid.uuid4().hex
+
+
 class Base(MappedAsDataclass, DeclarativeBase):
     """Tables whose rows are made with keywords and compared by identity."""
 
+    # Without names of their own, SQLite's constraints could not be named in a migration.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
 
 class Meta(Base, kw_only=True, eq=False):
-    """Facts about the workspace itself: `schema_version`, `model`."""
+    """Facts about the workspace itself: `model`."""
 
     __tablename__ = "meta"
 
@@ -50,13 +67,19 @@ class Meta(Base, kw_only=True, eq=False):
     value: Mapped[str]
 
 
+def _prompt_key(context: DefaultExecutionContext) -> str:
+    row: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
+    return content_key(row["text"], row["split"])
+
+
 class Prompt(Base, kw_only=True, eq=False):
     """A text to make videos of. The same text may stand in several splits."""
 
     __tablename__ = "prompts"
-    __table_args__ = (UniqueConstraint("text", "split"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    id: Mapped[int] = mapped_column(_Number, primary_key=True, init=False)
+    key: Mapped[str] = mapped_column(unique=True, init=False, insert_default=_prompt_key)
+    """Of text and split; PostgreSQL cannot index a long text itself."""
     text: Mapped[str]
     split: Mapped[str] = mapped_column(index=True)
     """'train', 'held_out', or the user's own."""
@@ -69,18 +92,20 @@ class Video(Base, kw_only=True, eq=False):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     """A key of how it was made (`content_key`), so that making it again is recognised."""
-    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompts.id"), index=True)
+    prompt_id: Mapped[int] = mapped_column(_Number, ForeignKey("prompts.id"), index=True)
     generator: Mapped[str]
     """The model's name and the hash of its weights."""
     adapter: Mapped[str] = mapped_column(default="")
     """The adapter's name; '' for the generator alone."""
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
     index: Mapped[int] = mapped_column(default=0)
     """Place in its group, from 0."""
     settings: Mapped[dict[str, Any]] = mapped_column(JSON, default_factory=dict)
     """Steps, guidance scale and whatever else made it."""
     path: Mapped[str]
     """The mp4, relative to the workspace, with forward slashes."""
+    content_hash: Mapped[str | None] = mapped_column(default=None)
+    """SHA-256 of the mp4 as it was recorded, in hex; None where there was no file."""
     latents: Mapped[str | None] = mapped_column(default=None)
     """The safetensors shard with its latents, relative to the workspace."""
     latents_key: Mapped[str | None] = mapped_column(default=None)
@@ -92,23 +117,89 @@ class Video(Base, kw_only=True, eq=False):
     created: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=_now)
 
 
+class Task(Base, kw_only=True, eq=False):
+    """Something to ask judges about: which videos, on which dimensions, how many judges are wanted."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """A key of what is asked (`content_key`), so that asking again is recognised."""
+    kind: Mapped[str] = mapped_column(default="pairwise")
+    """A `Kind`."""
+    videos: Mapped[list[str]] = mapped_column(JSON)
+    """Two for a pair, one for a grade, N for the best of N."""
+    dimensions: Mapped[list[str]] = mapped_column(JSON)
+    wanted: Mapped[int] = mapped_column(default=3)
+    """How many judges."""
+    gold: Mapped[dict[str, str] | None] = mapped_column(_Json, default=None)
+    """The right verdict by dimension, where it is known: of a pair with a for the first video."""
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=_now)
+
+
 class Judgement(Base, kw_only=True, eq=False):
-    """One verdict of one judge on one dimension. Never changed: a correction is a new row."""
+    """One verdict of one judge on one dimension. The database refuses to change or delete it.
+
+    A correction is a new row that supersedes the old one; so is taking a judgement back, with the verdict 'withdrawn'.
+    """
 
     __tablename__ = "judgements"
+    __table_args__ = (Index("ix_judgements_judge", "judge", "id"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    id: Mapped[int] = mapped_column(_Number, primary_key=True, init=False)
+    key: Mapped[str] = mapped_column(unique=True, default_factory=_new_key)
+    """Made where the judgement is made: handed in twice, by a nervous finger or a file, it is recorded once."""
     kind: Mapped[str] = mapped_column(default="pairwise")
+    """A `Kind`."""
     video_a: Mapped[str] = mapped_column(ForeignKey("videos.id"), index=True)
-    video_b: Mapped[str] = mapped_column(ForeignKey("videos.id"), index=True)
+    """The first video, or the only one."""
+    video_b: Mapped[str | None] = mapped_column(ForeignKey("videos.id"), default=None, index=True)
+    """The second video of a pair."""
+    candidates: Mapped[list[str] | None] = mapped_column(_Json, default=None)
+    """The N videos of a best-of-N, in the order shown; `video_a` is the first."""
     dimension: Mapped[str] = mapped_column(index=True)
     verdict: Mapped[str]
-    """A `Verdict`."""
+    """What the kind allows (`answers.ANSWERS`)."""
+    strength: Mapped[str | None] = mapped_column(default=None)
+    """'clearly' or 'slightly' better; None where the judge was not asked."""
     judge: Mapped[str]
     judge_version: Mapped[str]
     shown_left: Mapped[str] = mapped_column(default="a")
-    """Which of the two stood on the left, 'a' or 'b'; a judge that takes an ordered pair sees a first."""
+    """Which of a pair stood on the left, 'a' or 'b'; a judge that takes an ordered pair sees a first."""
     reason: Mapped[str | None] = mapped_column(default=None)
+    defects: Mapped[list[dict[str, Any]] | None] = mapped_column(_Json, default=None)
+    """Tagged defects, each a `Defect`: what, in which video, from when to when."""
+    duration_s: Mapped[float | None] = mapped_column(default=None)
+    """How long the judge took."""
+    task: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"), default=None, index=True)
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("judgements.key"), default=None, unique=True)
+    """The key of the judgement that this one corrects or takes back; each can be superseded once."""
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=_now)
+
+
+class JudgeEntry(Base, kw_only=True, eq=False):
+    """What is known of a judge beside the judgements."""
+
+    __tablename__ = "judges"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="person")
+    """'person', 'critic' or 'reward'."""
+    excluded: Mapped[bool] = mapped_column(default=False)
+    """The judgements stay, and count in no vote."""
+
+
+class Score(Base, kw_only=True, eq=False):
+    """What a reward model says of a video on a dimension; higher is better."""
+
+    __tablename__ = "scores"
+    __table_args__ = (UniqueConstraint("video", "reward", "reward_version", "dimension"),)
+
+    id: Mapped[int] = mapped_column(_Number, primary_key=True, init=False)
+    video: Mapped[str] = mapped_column(ForeignKey("videos.id"))
+    reward: Mapped[str]
+    reward_version: Mapped[str]
+    dimension: Mapped[str]
+    value: Mapped[float]
     created: Mapped[datetime] = mapped_column(UtcDateTime, default_factory=_now)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from reelign.records.schema import Judgement, Verdict
+import numpy as np
 
-_MIRRORED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
+from reelign.records.columns import Comparisons
+
+if TYPE_CHECKING:
+    from reelign.records.answers import Verdict
+    from reelign.records.schema import Judgement
+
+_VERDICTS: tuple[Verdict, ...] = ("b", "tie", "a")
+"""By the sign of the value, from -1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,32 +29,48 @@ class Vote:
     consistency: float
     """Share of the judgements that gave the most frequent verdict, in (0, 1]."""
     count: int
-    """How many judgements."""
+    """How many judges."""
+    strength: float = field(default=0.0, compare=False)
+    """Mean feeling of the judges in [-1, 1]: 1 where all find a clearly better, ±0.5 is slightly, 0 a tie."""
 
 
 def majority(judgements: Iterable[Judgement]) -> list[Vote]:
     """One vote per unordered pair and dimension, ordered by both.
 
-    A verdict wins with more than half of the judgements. Without such a majority the vote is a tie: judges who
-    contradict each other have no preference to train on.
+    A verdict wins with more than half of the judges. Without such a majority the vote is a tie: judges who contradict
+    each other have no preference to train on. Each judge has one voice, the latest; whoever cannot say has none. The
+    best of N counts as better than each of the others. Judgements of single videos are not looked at.
     """
-    counts: dict[tuple[str, str, str], Counter[Verdict]] = {}
-    for judgement in judgements:
-        mirrored = _MIRRORED[judgement.verdict]
-        a, b, verdict = judgement.video_a, judgement.video_b, _MIRRORED[mirrored]
-        if a > b:
-            a, b, verdict = b, a, mirrored
-        counts.setdefault((a, b, judgement.dimension), Counter())[verdict] += 1
-    return [_vote(key, counts[key]) for key in sorted(counts)]
+    return votes(Comparisons.of(judgements))
 
 
-def _vote(key: tuple[str, str, str], counter: Counter[Verdict]) -> Vote:
-    (verdict, most), total = counter.most_common(1)[0], counter.total()
-    return Vote(
-        video_a=key[0],
-        video_b=key[1],
-        dimension=key[2],
-        verdict=verdict if 2 * most > total else "tie",
-        consistency=most / total,
-        count=total,
+def votes(comparisons: Comparisons) -> list[Vote]:
+    """`majority` of what is in columns already."""
+    items = comparisons.items()
+    signs = np.sign(items.value).astype(np.int64)
+    counts = np.bincount(items.item * 3 + signs + 1, minlength=3 * items.count).reshape(-1, 3)
+    total, most = counts.sum(axis=1), counts.max(axis=1)
+    verdict = np.where(2 * most > total, counts.argmax(axis=1), 1)
+    strength = np.bincount(items.item, weights=items.value, minlength=items.count) / total
+    named = zip(
+        comparisons.names(items.first),
+        comparisons.names(items.second),
+        [comparisons.dimensions[code] for code in items.dimension.tolist()],
+        verdict.tolist(),
+        (most / total).tolist(),
+        total.tolist(),
+        strength.tolist(),
+        strict=True,
     )
+    return [
+        Vote(
+            video_a=a,
+            video_b=b,
+            dimension=dimension,
+            verdict=_VERDICTS[outcome],
+            consistency=share,
+            count=judges,
+            strength=mean,
+        )
+        for a, b, dimension, outcome, share, judges, mean in named
+    ]

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import create_engine, event, select
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy import URL, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
 from reelign.errors import ReelignError
-from reelign.records.schema import SCHEMA_VERSION, VERDICTS, Base, Judgement, Meta, Prompt, Video
+from reelign.files import whole
+from reelign.records import judgement_log
+from reelign.records.database import (
+    bring_up_to_date,
+    create_database,
+    insert_new,
+    name_of,
+    open_engine,
+    postgresql_url,
+    readable,
+    sqlite_url,
+)
+from reelign.records.schema import Base, JudgeEntry, Judgement, Meta, Prompt, Score, Task, Video
 
 DATABASE = "reelign.db"
+DATABASE_URL = "reelign.url"
+"""Where a team's database is; in place of `reelign.db`."""
 FOLDERS = ("videos", "latents", "cache", "runs")
-BUSY_TIMEOUT_MS = 30_000
-"""How long a writer waits for another before it gives up."""
-ROWS_PER_INSERT = 500
-"""SQLite takes 32766 values a statement; a video has 15."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,29 +47,42 @@ class Workspace:
     """A folder with `reelign.db`, videos/, latents/, cache/ and runs/.
 
     Every method is one short transaction: what it returned is kept, what was cut off never happened. Several
-    processes may read while one writes; writers wait for each other.
+    processes may read while one writes; writers wait for each other. A team's database is on a PostgreSQL server,
+    and the folder holds its URL in `reelign.url`.
     """
 
-    def __init__(self, root: Path, engine: Engine, model: str) -> None:
+    def __init__(self, root: Path, url: URL, model: str) -> None:
         """Use `create` or `open`."""
         self.root = root
+        self.url = url
+        """Where the database is."""
         self.model = model
         """The generator that the workspace was made for: a folder or a hub id."""
-        self._engine = engine
+        self._engine = open_engine(url)
 
     @classmethod
-    def create(cls, folder: str | Path, *, model: str) -> Workspace:
+    def create(cls, folder: str | Path, *, model: str, database: str | None = None) -> Workspace:
         """Make a workspace; one that is there already for the same model is opened as it is.
 
+        Args:
+            folder: where.
+            model: a folder or hub id.
+            database: a PostgreSQL URL, for a team on several machines; by default a file in the folder. The URL is
+                written into the folder: leave the password to `~/.pgpass` or PGPASSWORD.
         Raises:
-            ReelignError: the folder holds a workspace of another model, or is a file.
+            ReelignError: the folder or database holds a workspace of another model, or the folder is a file.
         """
         root = Path(folder).resolve()
         if root.exists() and not root.is_dir():
             raise ReelignError(f"{root} is a file", "Name a folder for the workspace.")
-        if not (root / DATABASE).exists():
+        if database is not None and (root / DATABASE).exists():
+            raise ReelignError(f"{root} has a database of its own", "Make another workspace for another database.")
+        if not (root / DATABASE).exists() and not (root / DATABASE_URL).exists():
+            url = sqlite_url(root / DATABASE) if database is None else postgresql_url(database)
             root.mkdir(parents=True, exist_ok=True)
-            _make_database(root / DATABASE, model)
+            create_database(url, model)
+            if database is not None:
+                _write_private(root / DATABASE_URL, database + "\n")
         workspace = cls.open(root)
         if workspace.model != model:
             raise ReelignError(
@@ -72,7 +93,7 @@ class Workspace:
 
     @classmethod
     def open(cls, folder: str | Path) -> Workspace:
-        """Open a workspace.
+        """Open a workspace; one of an older reelign is brought up to date, after its file was copied beside.
 
         Raises:
             ReelignError: no such folder, no database in it, a damaged one, or one of a newer reelign.
@@ -80,16 +101,13 @@ class Workspace:
         root = Path(folder).resolve()
         if not root.is_dir():
             raise ReelignError(f"no workspace at {root}: there is no such folder", f"Make one: reelign init {folder}")
-        path = root / DATABASE
-        if not path.is_file():
-            raise ReelignError(f"{root} is no workspace: it has no {DATABASE}", f"Make one: reelign init {folder}")
-        engine = _engine(path)
-        with _readable(path), Session(engine) as session:
-            meta = {row.key: row.value for row in session.scalars(select(Meta))}
-        _check_version(path, meta.get("schema_version", ""))
+        url = _database_of(root, folder)
+        bring_up_to_date(url)
+        with readable(url), Session(open_engine(url)) as session:
+            model = session.get_one(Meta, "model").value
         for name in FOLDERS:
             (root / name).mkdir(exist_ok=True)
-        return cls(root, engine, meta["model"])
+        return cls(root, url, model)
 
     def video_path(self, video: Video) -> Path:
         """Where the mp4 is."""
@@ -111,10 +129,8 @@ class Workspace:
         for number, text in enumerate(unique, start=1):
             if not text.strip():
                 raise ReelignError(f"prompt {number} of split {split!r} is empty", "Remove it or write something.")
-        with self._transaction() as session:
-            # Writing first takes the write lock at once: reading first could be overtaken and refused.
-            for rows in _chunks([{"text": text, "split": split} for text in unique]):
-                session.execute(insert(Prompt).values(rows).on_conflict_do_nothing())
+        with self._transaction(writes=True) as session:
+            insert_new(session, Prompt, [{"text": text, "split": split} for text in unique], by="key")
             found = {prompt.text: prompt for prompt in session.scalars(select(Prompt).where(Prompt.split == split))}
         return [found[text] for text in unique]
 
@@ -129,16 +145,16 @@ class Workspace:
     def add_videos(self, videos: Iterable[Video]) -> None:
         """Record videos, all or none; one whose id is known already stays as it was first recorded.
 
-        Write the files before: a record promises that its files are there.
+        Write the files before: a record promises that its files are there, and remembers their content.
 
         Raises:
             ReelignError: a video belongs to no known prompt.
         """
-        columns = [column.key for column in Video.__mapper__.column_attrs]
-        rows = [{name: getattr(video, name) for name in columns} for video in videos]
-        with self._transaction() as session:
-            for chunk in _chunks(rows):
-                session.execute(insert(Video).values(chunk).on_conflict_do_nothing(index_elements=["id"]))
+        rows = _rows(Video, videos)
+        for row in rows:
+            row["content_hash"] = row["content_hash"] or _hash(self.root / row["path"])
+        with self._transaction(writes=True) as session:
+            insert_new(session, Video, rows, by="id")
 
     def videos(self, split: str | None = None, adapter: str | None = None, prompt_id: int | None = None) -> list[Video]:
         """Videos ordered by prompt, adapter, place in the group, then seed and id.
@@ -167,20 +183,33 @@ class Workspace:
         return [Group(prompt=prompts[key], videos=tuple(videos)) for key, videos in members.items() if key in prompts]
 
     def add_judgements(self, judgements: Iterable[Judgement]) -> None:
-        """Append judgements, all or none.
+        """Append judgements, all or none; one whose key is known already stays as it was first recorded.
+
+        To correct a judgement, add one with `supersedes` set to the old one's key.
 
         Raises:
-            ReelignError: a verdict or side that does not exist, a video against itself, or an unknown video.
+            ReelignError: a judgement that no judge can have made (`answers.check_judgement`), an unknown video, or a
+                correction of what is no longer there to be corrected.
         """
-        judgements = list(judgements)
-        for judgement in judgements:
-            _check_judgement(judgement)
-        with self._transaction() as session:
-            session.add_all(judgements)
+        with self._transaction(writes=True) as session:
+            judgement_log.append(session, judgements)
 
-    def judgements(self, dimension: str | None = None, judge: str | None = None) -> list[Judgement]:
-        """Judgements in the order they were made, of one dimension or judge or of all."""
+    def withdraw(self, judgement: Judgement) -> None:
+        """Take a judgement back, by one more row."""
+        self.add_judgements([judgement_log.withdrawal(judgement)])
+
+    def judgements(
+        self, dimension: str | None = None, judge: str | None = None, *, history: bool = False
+    ) -> list[Judgement]:
+        """Judgements in the order they were made, of one dimension or judge or of all.
+
+        Args:
+            dimension, judge: only these.
+            history: every row ever added, with those that were superseded, withdrawn, or are an excluded judge's.
+        """
         query = select(Judgement).order_by(Judgement.id)
+        if not history:
+            query = query.where(judgement_log.holds())
         if dimension is not None:
             query = query.where(Judgement.dimension == dimension)
         if judge is not None:
@@ -188,88 +217,94 @@ class Workspace:
         with self._transaction() as session:
             return list(session.scalars(query))
 
+    def set_judge(
+        self, name: str, *, kind: Literal["person", "critic", "reward"] | None = None, excluded: bool | None = None
+    ) -> None:
+        """Say what a judge is, or that the judge's judgements shall count or not; what is left out stays."""
+        given = {key: value for key, value in (("kind", kind), ("excluded", excluded)) if value is not None}
+        with self._transaction(writes=True) as session:
+            insert_new(session, JudgeEntry, [{"name": name, "kind": "person", "excluded": False}], by="name")
+            if given:
+                session.execute(update(JudgeEntry).where(JudgeEntry.name == name).values(**given))
+
+    def judges(self) -> list[JudgeEntry]:
+        """All judges by name."""
+        with self._transaction() as session:
+            return list(session.scalars(select(JudgeEntry).order_by(JudgeEntry.name)))
+
+    def add_tasks(self, tasks: Iterable[Task]) -> None:
+        """Record what is to be asked; a task whose id is known already stays as it was first recorded."""
+        with self._transaction(writes=True) as session:
+            insert_new(session, Task, _rows(Task, tasks), by="id")
+
+    def tasks(self) -> list[Task]:
+        """All tasks by id."""
+        with self._transaction() as session:
+            return list(session.scalars(select(Task).order_by(Task.id)))
+
+    def add_scores(self, scores: Iterable[Score]) -> None:
+        """Record scores, all or none; a score of the same video, reward, version and dimension stays as it was.
+
+        Raises:
+            ReelignError: a score that is not finite, or of an unknown video.
+        """
+        rows = _rows(Score, scores)
+        for row in rows:
+            if not math.isfinite(row["value"]):
+                raise ReelignError(
+                    f"the {row['dimension']} score of video {row['video']} by {row['reward']} is {row['value']}",
+                    "Leave out what the reward could not judge.",
+                )
+        with self._transaction(writes=True) as session:
+            insert_new(session, Score, rows, by="video,reward,reward_version,dimension")
+
+    def scores(self, reward: str | None = None, dimension: str | None = None) -> list[Score]:
+        """Scores in the order they were made, of one reward or dimension or of all."""
+        query = select(Score).order_by(Score.id)
+        if reward is not None:
+            query = query.where(Score.reward == reward)
+        if dimension is not None:
+            query = query.where(Score.dimension == dimension)
+        with self._transaction() as session:
+            return list(session.scalars(query))
+
     @contextmanager
-    def _transaction(self) -> Iterator[Session]:
+    def _transaction(self, *, writes: bool = False) -> Iterator[Session]:
         """A session that commits at the end of the block; its objects stay usable after it."""
-        path = self.root / DATABASE
+        engine = self._engine.execution_options(writes=True) if writes else self._engine
         try:
-            with _readable(path), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            with readable(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except IntegrityError as error:
             raise ReelignError(
-                f"{path} refuses a record: {error.orig}",
+                f"{name_of(self.url)} refuses a record: {error.orig}",
                 "A video needs a known prompt and a judgement needs known videos: add those first.",
             ) from error
 
 
-def _engine(path: Path) -> Engine:
-    # No pool: a connection that outlives its call would be inherited by forked workers, which SQLite forbids.
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")  # with WAL: a killed process loses nothing
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    return engine
+def _database_of(root: Path, folder: str | Path) -> URL:
+    if (root / DATABASE_URL).is_file():
+        return postgresql_url((root / DATABASE_URL).read_text(encoding="utf-8").strip())
+    if not (root / DATABASE).is_file():
+        raise ReelignError(f"{root} is no workspace: it has no {DATABASE}", f"Make one: reelign init {folder}")
+    return sqlite_url(root / DATABASE)
 
 
-def _make_database(path: Path, model: str) -> None:
-    """Made beside and renamed, so that a half-made database never has the name of a whole one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        engine = create_engine(f"sqlite:///{beside}", poolclass=NullPool)
-        Base.metadata.create_all(engine)
-        with Session(engine) as session, session.begin():
-            session.add(Meta(key="schema_version", value=str(SCHEMA_VERSION)))
-            session.add(Meta(key="model", value=model))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def _write_private(path: Path, text: str) -> None:
+    """For the owner's eyes alone: a URL may hold a password after all."""
+    with whole(path) as beside:
+        beside.touch(mode=0o600)
+        beside.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a damaged, locked or full database into an error a user can act on."""
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except DatabaseError as error:
-        raise ReelignError(
-            f"{path}: {error.orig}",
-            "Check that the file is a reelign database, may be written, and that the disk has room.",
-        ) from error
+def _rows(table: type[Base], objects: Iterable[Base]) -> list[dict[str, Any]]:
+    """The values of all columns but those that the database gives."""
+    names = [each.name for each in fields(table) if each.init]
+    return [{name: getattr(each, name) for name in names} for each in objects]
 
 
-def _check_version(path: Path, version: str) -> None:
-    if not version.isdigit():
-        raise ReelignError(f"{path} does not say its schema version", "Use a workspace made by reelign init.")
-    if int(version) > SCHEMA_VERSION:
-        raise ReelignError(
-            f"{path} was made by a newer reelign (schema {version}, this one knows {SCHEMA_VERSION})",
-            "pip install -U reelign",
-        )
-
-
-def _check_judgement(judgement: Judgement) -> None:
-    if judgement.verdict not in VERDICTS:
-        raise ReelignError(
-            f"verdict {judgement.verdict!r} of judge {judgement.judge!r} on {judgement.dimension!r} does not exist",
-            f"A verdict is one of {', '.join(VERDICTS)}.",
-        )
-    if judgement.shown_left not in ("a", "b"):
-        raise ReelignError(
-            f"shown_left must be 'a' or 'b', got {judgement.shown_left!r}", "Name the video on the left."
-        )
-    if judgement.video_a == judgement.video_b:
-        raise ReelignError(f"video {judgement.video_a} is compared with itself", "Judge two different videos.")
-
-
-def _chunks(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
-    for start in range(0, len(rows), ROWS_PER_INSERT):
-        yield rows[start : start + ROWS_PER_INSERT]
+def _hash(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
