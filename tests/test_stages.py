@@ -16,7 +16,8 @@ import reelign
 from cli.process import script, succeed
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN, copy, finished, make, printed
 from reelign.errors import ReelignError
-from reelign.recipes.preference_data import file_preferences, workspace_preferences
+from reelign.recipes.file_data import file_preferences
+from reelign.recipes.preference_data import workspace_preferences
 from reelign.records import Workspace, read_pairs
 from reelign.video import read_video
 

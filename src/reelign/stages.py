@@ -27,7 +27,7 @@ from reelign.recipes.judging import Judged
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned
 from reelign.recipes.offline import align as align_offline
-from reelign.recipes.preference_data import training_data
+from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.video import write_video
 
@@ -86,14 +86,25 @@ def judge(workspace: str | Path, *, layers: list[Layer] | None = None, **setting
 
 
 def align(
-    workspace: str | Path, *, pairs: str | Path | None = None, layers: list[Layer] | None = None, **settings: Any
+    workspace: str | Path,
+    *,
+    pairs: str | Path | None = None,
+    format: str | None = None,
+    layers: list[Layer] | None = None,
+    **settings: Any,
 ) -> Aligned:
-    """Train an adapter on the workspace's preferences, or on a CSV or Parquet file of pairs."""
+    """Train an adapter on the workspace's preferences, or on those in a file or folder.
+
+    Args:
+        workspace: its folder.
+        pairs: any layout that `reelign.pairs` shows; None takes the workspace's judgements.
+        format: the layout's name where it is not to be recognised.
+    """
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "align", layers, settings)
     check_run_name(wanted.run)
     with measured(opened.root, "align", wanted.run):
-        data = training_data(opened, wanted, None if pairs is None else Path(pairs))
+        data = training_data(opened, wanted, None if pairs is None else Path(pairs), format)
         return align_offline(opened, load_model(opened), wanted, data=data)
 
 
@@ -150,7 +161,7 @@ def sample(
 
 
 def export_pairs(workspace: str | Path, path: str | Path) -> int:
-    """Write the workspace's preferences as a CSV or Parquet file of (prompt, chosen, rejected); returns how many."""
+    """Write the workspace's preferences as a CSV, Parquet or JSONL of (prompt, chosen, rejected); returns how many."""
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "align")
     data = training_data(opened, wanted)

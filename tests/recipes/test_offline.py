@@ -19,8 +19,9 @@ from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
+from reelign.recipes.file_data import file_preferences
 from reelign.recipes.offline import AlignSettings, align, claim_run
-from reelign.recipes.preference_data import PreferenceData, file_preferences, workspace_preferences
+from reelign.recipes.preference_data import PreferenceData, workspace_preferences
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings

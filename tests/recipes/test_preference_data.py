@@ -12,15 +12,15 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.recipes.clips import Clip
+from reelign.recipes.file_data import file_preferences
 from reelign.recipes.preference_data import (
     PreferenceData,
-    file_preferences,
     ground_truth_preferences,
     random_videos,
-    training_data,
     workspace_preferences,
 )
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.video import read_video, write_video
 

@@ -12,7 +12,7 @@ from reelign.cli.options import WorkspaceOption
 
 def export(
     out: Annotated[
-        Path, typer.Argument(help="The file to write: .safetensors for an adapter, .csv or .parquet for pairs.")
+        Path, typer.Argument(help="The file to write: .safetensors for an adapter, .csv, .parquet or .jsonl for pairs.")
     ],
     workspace: WorkspaceOption = Path("."),
     run: Annotated[str, typer.Option("--run", "-r", help="The run whose adapter is exported.")] = "align",

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace folder.")]
 RunOption = Annotated[str, typer.Option("--run", "-r", help="A run's name; empty is the base model.")]
+FormatOption = Annotated[
+    str | None, typer.Option(help="The layout of the preferences, where it is not to be recognised by what they hold.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [key=value]...", help="A YAML file of settings, and overrides."),

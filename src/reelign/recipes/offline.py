@@ -12,8 +12,9 @@ import yaml
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.plans import Planner, check, data_key
-from reelign.recipes.preference_data import PreferenceData, training_data
+from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.training import HeldOutPairs, Policy, Trainer
 
@@ -48,7 +49,7 @@ def align(
         workspace: takes the run's folder, and brings the preferences where `data` is None.
         generator: the base; it carries the trained adapter afterwards.
         settings: the objective and how to optimise it.
-        data: preferences from elsewhere, such as `preference_data.training_data` of a file of pairs.
+        data: preferences from elsewhere, such as `training_data` of a file of pairs.
     Raises:
         ReelignError: there are no preferences, or the run's name is taken by one with other settings.
     """

@@ -1,8 +1,8 @@
-"""Where preferences come from: a workspace's own judgements, or a user's files."""
+"""Preferences with their videos, and those of a workspace's own judgements; `file_data` brings a user's files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.recipes.clips import Clip, file_hash, load_latents, stored_latents
-from reelign.recipes.settings import AlignSettings
 from reelign.records import (
-    FilePair,
     PairPolicy,
     Video,
     Workspace,
@@ -24,7 +22,6 @@ from reelign.records import (
     ground_truth_pairs,
     majority,
     preferences,
-    read_pairs,
     read_videos,
     standings,
 )
@@ -139,17 +136,6 @@ class PreferenceData:
         )
 
 
-def training_data(workspace: Workspace, settings: AlignSettings, file: Path | None = None) -> PreferenceData:
-    """What an alignment trains on: a file's pairs, real against generated videos, or the workspace's preferences."""
-    if file is not None:
-        data = file_preferences(file)
-    elif settings.pairs == "ground_truth":
-        data = ground_truth_preferences(workspace, Path(settings.real))
-    else:
-        data = workspace_preferences(workspace, settings.pairs, settings.weights)
-    return data.above(settings.min_margin)
-
-
 def workspace_preferences(
     workspace: Workspace,
     pairs: PairPolicy,
@@ -212,21 +198,6 @@ def real_videos(path: Path, generator: Generator, cache: Path) -> tuple[Tensor, 
     prompts = list(dict.fromkeys(each.prompt for each in found))
     latents = load_latents([Clip(each.video) for each in found], generator, cache)
     return latents, prompts, [prompts.index(each.prompt) for each in found], [each.video.stem for each in found]
-
-
-def file_preferences(path: Path) -> PreferenceData:
-    """The preferences in a CSV or Parquet file of (prompt, chosen, rejected); `records.read_pairs` says the columns."""
-    pairs: Sequence[FilePair] = read_pairs(path)
-    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    row = {prompt: index for index, prompt in enumerate(prompts)}
-    return PreferenceData(
-        prompts=prompts,
-        chosen=[Clip(pair.chosen) for pair in pairs],
-        rejected=[Clip(pair.rejected) for pair in pairs],
-        rows=[row[pair.prompt] for pair in pairs],
-        key=content_key([[pair.prompt, file_hash(pair.chosen), file_hash(pair.rejected)] for pair in pairs]),
-        margins=[pair.margin for pair in pairs],
-    )
 
 
 def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reelign.errors import ReelignError
 from reelign.records.file_rows import Compared, FileLabel
-from reelign.records.pair_policies import DISAGREEMENT, PairPolicy
+from reelign.records.pair_policies import DISAGREEMENT
 from reelign.records.tables import check_writable, write_columns
 
 TIE = "tie"
@@ -34,7 +34,7 @@ class FilePair:
 
 
 def decided(
-    compared: Iterable[Compared], *, pairs: PairPolicy = "all", weights: Mapping[str, float] | None = None
+    compared: Iterable[Compared], *, pairs: str = "all", weights: Mapping[str, float] | None = None
 ) -> tuple[list[FilePair], dict[str, int]]:
     """The pairs that compared rows decide, and the count of rows that decide none, by reason.
 

@@ -87,7 +87,7 @@ def read_video(path: str | Path) -> Clip:
     try:
         frames, fps = _decode(path)
     except (av.error.FFmpegError, EOFError, OSError) as error:
-        raise _corrupt(path, str(error)) from error
+        raise corrupt(path, str(error)) from error
     return Clip(frames=torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float() / 255, fps=fps)
 
 
@@ -149,10 +149,10 @@ def _encode(path: Path, frames: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 def _decode(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], float]:
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise _corrupt(path, "it has no video stream")
+            raise corrupt(path, "it has no video stream")
         stream = container.streams.video[0]
         if stream.codec_context is None:  # the description of the stream is damaged; PyAV's types do not know of it
-            raise _corrupt(path, "its codec is not known")
+            raise corrupt(path, "its codec is not known")
         # Without this the decoder guesses over damage that it notices; changed bytes that still parse it cannot notice.
         stream.codec_context.options = {"err_detect": "explode"}
         packets = 0
@@ -160,15 +160,15 @@ def _decode(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
         for packet in container.demux(stream):
             packets += packet.size > 0
             if packet.is_corrupt:
-                raise _corrupt(path, "a packet is incomplete")
+                raise corrupt(path, "a packet is incomplete")
             frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
         # Past the end of a cut file the demuxer just stops; the index at the front still knows the true number.
         if packets < stream.frames:
-            raise _corrupt(path, f"it ends after {packets} of {stream.frames} frames")
+            raise corrupt(path, f"it ends after {packets} of {stream.frames} frames")
         if not frames or stream.average_rate is None:
-            raise _corrupt(path, "it holds no frames")
+            raise corrupt(path, "it holds no frames")
         return np.stack(frames), float(stream.average_rate)
 
 
-def _corrupt(path: Path, reason: str) -> ReelignError:
+def corrupt(path: Path, reason: str) -> ReelignError:
     return ReelignError(f"{path} cannot be read as a video: {reason}", "Make or download the file again.")

@@ -10,7 +10,6 @@ from pathlib import Path
 from reelign.errors import ReelignError
 from reelign.records.file_rows import FileRows, sort_rows
 from reelign.records.pair_files import FilePair, decided
-from reelign.records.pair_policies import PairPolicy
 from reelign.records.readers.base import Reader, Source
 from reelign.records.tables import is_dataset
 
@@ -54,7 +53,7 @@ def read_pairs(
     path: str | Path,
     format: str | None = None,
     *,
-    pairs: PairPolicy = "all",
+    pairs: str = "all",
     weights: Mapping[str, float] | None = None,
 ) -> list[FilePair]:
     """The pairs that a file of preferences decides (`read_rows`, `decided`).

@@ -1,0 +1,23 @@
+"""What an alignment trains on: a user's file, real against generated videos, or a workspace's own judgements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reelign.recipes.file_data import file_preferences
+from reelign.recipes.preference_data import PreferenceData, ground_truth_preferences, workspace_preferences
+from reelign.recipes.settings import AlignSettings
+from reelign.records import Workspace
+
+
+def training_data(
+    workspace: Workspace, settings: AlignSettings, file: Path | None = None, format: str | None = None
+) -> PreferenceData:
+    """The preferences that the settings ask for; those of `file`, in that format, where one is given."""
+    if file is not None:
+        data = file_preferences(file, format, pairs=settings.pairs, weights=settings.weights)
+    elif settings.pairs == "ground_truth":
+        data = ground_truth_preferences(workspace, Path(settings.real))
+    else:
+        data = workspace_preferences(workspace, settings.pairs, settings.weights)
+    return data.above(settings.min_margin)
