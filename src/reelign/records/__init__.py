@@ -1,5 +1,6 @@
 """What is remembered: prompts, videos, judgements, and the preferences that follow from them."""
 
+from reelign.records.answers import Defect, Kind, Verdict
 from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
 from reelign.records.judges import JUDGES, Judge, load_judges
 from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
@@ -14,7 +15,7 @@ from reelign.records.preferences import (
     standings,
 )
 from reelign.records.readers import READERS, read_pairs, read_rows
-from reelign.records.schema import SCHEMA_VERSION, Judgement, Prompt, Verdict, Video, content_key
+from reelign.records.schema import SCHEMA_VERSION, JudgeEntry, Judgement, Prompt, Score, Task, Video, content_key
 from reelign.records.video_files import FileVideo, read_videos
 from reelign.records.votes import Vote, majority
 from reelign.records.workspace import Group, Workspace
@@ -25,20 +26,25 @@ __all__ = [
     "SCHEMA_VERSION",
     "Broken",
     "Compared",
+    "Defect",
     "FileLabel",
     "FilePair",
     "FileRows",
     "FileVideo",
     "Group",
     "Judge",
+    "JudgeEntry",
     "Judgement",
+    "Kind",
     "Label",
     "Labels",
     "Pair",
     "PairPolicy",
     "Preferences",
     "Prompt",
+    "Score",
     "Standing",
+    "Task",
     "Verdict",
     "Video",
     "Vote",

@@ -269,6 +269,12 @@ class Workspace:
             return list(session.scalars(query))
 
     @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction to ask questions of one's own in; nothing written by others meanwhile shows in it."""
+        with self._transaction() as session:
+            yield session
+
+    @contextmanager
     def _transaction(self, *, writes: bool = False) -> Iterator[Session]:
         """A session that commits at the end of the block; its objects stay usable after it."""
         engine = self._engine.execution_options(writes=True) if writes else self._engine
