@@ -1,7 +1,7 @@
 """reelign: from opinions of generated videos to a better video generator.
 
-The stages of the loop are functions by the names of the commands: `reelign.init`, `generate`, `judge`, `align`,
-`evaluate`, `report`, `sample`. They are imported when first asked for.
+The stages of the loop are functions by the names of the commands: `reelign.init`, `generate`, `judge`, `pairs`,
+`align`, `evaluate`, `report`, `sample`. They are imported when first asked for.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _STAGES = {
-    **dict.fromkeys(("init", "generate", "judge", "align", "evaluate", "sample", "export_pairs"), "reelign.stages"),
+    **dict.fromkeys(
+        ("init", "generate", "judge", "pairs", "align", "evaluate", "sample", "export_pairs"), "reelign.stages"
+    ),
     "report": "reelign.reporting",
     **dict.fromkeys(("export_adapter", "push"), "reelign.publishing"),
 }
 
 __all__ = ["__version__", "align", "evaluate", "export_adapter", "export_pairs", "generate", "init", "judge"]
-__all__ += ["push", "report", "sample"]
+__all__ += ["pairs", "push", "report", "sample"]
 
 
 def __getattr__(name: str) -> Any:

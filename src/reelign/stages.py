@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from reelign.config import Layer
+from reelign.config import Layer, resolve
 from reelign.costs import measured
 from reelign.errors import ReelignError
 from reelign.evaluation import Evaluated, load_scorer
@@ -25,8 +25,9 @@ from reelign.recipes.generation import Candidates, Generated, Sampling
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged
 from reelign.recipes.judging import judge as ask_judges
-from reelign.recipes.offline import Aligned
+from reelign.recipes.offline import Aligned, AlignSettings
 from reelign.recipes.offline import align as align_offline
+from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.video import write_video
@@ -158,6 +159,38 @@ def sample(
     path = Path(out) if out else Path(f"sample-{run or 'base'}-{seed}.mp4")
     write_video(path, video, sampling.fps)
     return path
+
+
+def pairs(
+    path: str | Path | None = None,
+    *,
+    workspace: str | Path | None = None,
+    format: str | None = None,
+    out: str | Path | None = None,
+    layers: list[Layer] | None = None,
+    **settings: Any,
+) -> PairSummary:
+    """What preferences hold: counts, ties, rows left out or broken, each dimension's balance, margins.
+
+    Args:
+        path: a table (CSV, Parquet, JSONL, JSON), a saved Hugging Face dataset, or a folder of videos; None looks at a
+            workspace's judgements.
+        workspace: whose settings are taken, and whose judgements without `path`; None is the present folder then.
+        format: the layout's name where it is not to be recognised.
+        out: a CSV, Parquet or JSONL to write the pairs to, or the labels where there are no pairs.
+        settings: of `align`: pairs, weights, min_margin.
+    Raises:
+        ReelignError: nothing there that is recognised. Broken rows are told in the summary and not refused.
+    """
+    if path is None or workspace is not None:
+        opened = Workspace.open("." if workspace is None else workspace)
+        wanted = settings_of(opened, "align", layers, settings)
+    else:
+        wanted = resolve(AlignSettings, [*(layers or []), ("the call", settings)])
+    found = summarise_workspace(opened, wanted) if path is None else summarise_file(Path(path), wanted, format)
+    if out is not None:
+        found.write(out)
+    return found
 
 
 def export_pairs(workspace: str | Path, path: str | Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from reelign.cli import align, demo, evaluate, export, generate, init, judge, push, report, sample, schema
+from reelign.cli import align, demo, evaluate, export, generate, init, judge, pairs, push, report, sample, schema
 from reelign.errors import ReelignError, disk_is_full
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "generate": generate.generate,
     "judge": judge.judge,
+    "pairs": pairs.pairs,
     "align": align.align,
     "evaluate": evaluate.evaluate,
     "report": report.report,
