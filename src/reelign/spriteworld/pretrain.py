@@ -31,7 +31,7 @@ from reelign.spriteworld.autoencoder import build_autoencoder
 from reelign.spriteworld.judges import attributes, scores
 from reelign.spriteworld.pipeline_parts import build_pipeline, build_tokenizer, save_pipeline
 from reelign.spriteworld.prompts import all_captions, parse
-from reelign.spriteworld.world import sample_mix
+from reelign.spriteworld.world import Mix, sample_mix
 from reelign.training.checkpoints import load_checkpoint
 from reelign.training.policy import Policy
 from reelign.training.streams import ShuffledStream
@@ -47,6 +47,8 @@ class Pretraining:
     videos: int = 24_000
     cycles: tuple[int, ...] = (10_000, 10_000)
     """Optimiser steps of each cosine cycle; a cycle starts from the averaged weights of the one before it."""
+    mixes: tuple[Mix, ...] = (Mix(vq=0.4, mq=0.4), Mix())
+    """What each cycle learns from: shapes and motions first, and then how often the web spoils them."""
     restart: float = 0.5
     """Learning rates of a cycle, as a share of those of the cycle before."""
     batch_size: int = 32
@@ -107,7 +109,6 @@ def pretrain(folder: Path, settings: Pretraining) -> Wan:
     """Train in `folder`, going on from what is there, and return the generator with its averaged weights."""
     folder.mkdir(parents=True, exist_ok=True)
     vae = _autoencoder(folder, settings)
-    data = _dataset(folder, vae, settings)
     pipeline = build_pipeline(
         vae, seed=settings.seed, width=settings.width, layers=settings.layers, patch=settings.patch
     )
@@ -115,7 +116,8 @@ def pretrain(folder: Path, settings: Pretraining) -> Wan:
         pipeline.transformer.compile(dynamic=False)
     generator = Wan(pipeline, str(folder))
     policy = Policy(generator, None, extra={"text_encoder": pipeline.text_encoder})
-    for cycle in range(len(settings.cycles)):
+    for cycle, mix in enumerate(settings.mixes):
+        data = _dataset(folder, vae, settings, mix)
         _train_cycle(folder / f"cycle-{cycle}", policy, data, settings, cycle)
     return generator
 
@@ -199,8 +201,8 @@ def gates(generator: Wan, *, samples: int, seed: int, guidance_scale: float | No
     }
 
 
-def _mix_videos(start: int, count: int, seed: int) -> tuple[Tensor, list[str]]:
-    videos, texts, *_ = sample_mix(count, generator_from(seed, "mix", start))
+def _mix_videos(start: int, count: int, seed: int, mix: Mix) -> tuple[Tensor, list[str]]:
+    videos, texts, *_ = sample_mix(count, generator_from(seed, "mix", start), mix=mix)
     return videos, texts
 
 
@@ -209,16 +211,17 @@ def _autoencoder(folder: Path, settings: Pretraining) -> AutoencoderKLWan:
     path = folder / "vae"
     if not path.exists():
         beside = folder / "vae.tmp"
-        build_autoencoder(_mix_videos(0, 1500, settings.seed)[0]).save_pretrained(beside)
+        build_autoencoder(_mix_videos(0, 1500, settings.seed, settings.mixes[0])[0]).save_pretrained(beside)
         beside.rename(path)
     vae: AutoencoderKLWan = AutoencoderKLWan.from_pretrained(path)
     return vae
 
 
 @torch.no_grad()
-def _dataset(folder: Path, vae: AutoencoderKLWan, settings: Pretraining) -> dict[str, Tensor]:
-    """Latents (fp16) and caption indices of the training mix, encoded once and kept."""
-    path = folder / f"mix-{settings.videos}-{settings.seed}.safetensors"
+def _dataset(folder: Path, vae: AutoencoderKLWan, settings: Pretraining, mix: Mix) -> dict[str, Tensor]:
+    """Latents (fp16) and caption indices of a training mix, encoded once and kept."""
+    shares = f"{mix.vq:g}-{mix.mq:g}-{mix.caption:g}-{mix.weakest:g}"
+    path = folder / f"mix-{shares}-{settings.videos}-{settings.seed}.safetensors"
     if path.exists():
         return load_file(path)
     encoder = Wan(
@@ -227,7 +230,7 @@ def _dataset(folder: Path, vae: AutoencoderKLWan, settings: Pretraining) -> dict
     row = {text: index for index, text in enumerate(all_captions())}
     latents, captions = [], []
     for start in trange(0, settings.videos, 500, desc="encode the mix"):
-        videos, texts = _mix_videos(start, 500, settings.seed)
+        videos, texts = _mix_videos(start, 500, settings.seed, mix)
         latents.append(encoder.encode(videos).half())
         captions.append(torch.tensor([row[text] for text in texts], dtype=torch.int32))
     data = {"latents": torch.cat(latents), "captions": torch.cat(captions)}

@@ -79,9 +79,9 @@ class Flaws:
 class Mix:
     """The share of flawed videos in the training mix; the three kinds strike independently of each other."""
 
-    vq: float = 0.4
+    vq: float = 0.65
     """Share with one visual flaw."""
-    mq: float = 0.4
+    mq: float = 0.65
     """Share with one motion flaw."""
     caption: float = 0.15
     """Share with one wrong word in the caption."""
@@ -178,13 +178,7 @@ def swap_word(attributes: Tensor, swapped: Tensor, generator: torch.Generator) -
 
 
 def sample_mix(
-    n: int,
-    generator: torch.Generator,
-    *,
-    vq: float = MIX.vq,
-    mq: float = MIX.mq,
-    caption: float = MIX.caption,
-    attributes: Tensor | None = None,
+    n: int, generator: torch.Generator, *, mix: Mix = MIX, attributes: Tensor | None = None
 ) -> tuple[Tensor, list[str], Scene, Flaws]:
     """n videos of the deliberately imperfect training mix, with the captions that go with them.
 
@@ -192,7 +186,7 @@ def sample_mix(
         videos (n, 17, 3, 32, 32) in [0, 1]; their captions; what they show; what is wrong with them.
     """
     scene = sample_scenes(n, generator, attributes=attributes)
-    flaws = sample_flaws(scene, generator, Mix(vq=vq, mq=mq, caption=caption))
+    flaws = sample_flaws(scene, generator, mix)
     return render(scene, flaws=flaws), captions(flaws.told), scene, flaws
 
 
