@@ -13,7 +13,7 @@ import av
 import av.error
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
 from reelign.errors import ReelignError
@@ -134,12 +134,16 @@ def _encode(path: Path, frames: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
         context.thread_count = 1
         context.color_primaries = context.color_trc = BT709
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        # One for all frames: a frame's own would set up its conversion anew, which takes longer than converting.
+        reformatter = VideoReformatter()
         for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            frame = reformatter.reformat(
+                av.VideoFrame.from_ndarray(pixels, format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 src_color_range=ColorRange.JPEG,
                 dst_color_range=ColorRange.MPEG,
+                threads=1,
             )
             frame.pts, frame.time_base = number, 1 / rate
             container.mux(stream.encode(frame))
@@ -157,11 +161,12 @@ def _decode(path: Path) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
         stream.codec_context.options = {"err_detect": "explode"}
         packets = 0
         frames = []
+        reformatter = VideoReformatter()
         for packet in container.demux(stream):
             packets += packet.size > 0
             if packet.is_corrupt:
                 raise corrupt(path, "a packet is incomplete")
-            frames += [frame.to_ndarray(format="rgb24") for frame in packet.decode()]
+            frames += [reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray() for frame in packet.decode()]
         # Past the end of a cut file the demuxer just stops; the index at the front still knows the true number.
         if packets < stream.frames:
             raise corrupt(path, f"it ends after {packets} of {stream.frames} frames")
