@@ -149,7 +149,8 @@ def test_exported_pairs_align_and_evaluate_in_a_fresh_workspace_and_are_encoded_
     data = file_preferences(tmp_path / "pairs.csv")
     assert f"trained on {len(data.rows)} samples" in printed
     shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "ws" / "cache" / "latents").iterdir()}
-    assert len(shards) == len({*data.chosen, *data.rejected})
+    encoded = [name for path in shards if path.suffix == ".safetensors" for name in load_file(path)]
+    assert len(encoded) == len({*data.chosen, *data.rejected})
     assert file_preferences(tmp_path / "pairs.parquet").key == data.key
     evaluated = succeed("evaluate", "-w", "ws", folder=tmp_path)
     assert re.search(r"[+-]\d\.\d+ \[[+-]\d\.\d+, [+-]\d\.\d+\]", evaluated)

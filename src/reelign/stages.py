@@ -106,7 +106,7 @@ def align(
     check_run_name(wanted.run)
     with measured(opened.root, "align", wanted.run):
         data = training_data(opened, wanted, None if pairs is None else Path(pairs), format)
-        return align_offline(opened, load_model(opened), wanted, data=data)
+        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data)
 
 
 def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Evaluated:

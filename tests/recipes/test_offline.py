@@ -18,6 +18,7 @@ from reelign.config import parse_overrides
 from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
+from reelign.generators.encoders import encoders
 from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.file_data import file_preferences
 from reelign.recipes.offline import AlignSettings, align, claim_run
@@ -25,6 +26,7 @@ from reelign.recipes.preference_data import PreferenceData, workspace_preference
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
+from reelign.training.caches import TensorCache
 from reelign.video import write_video
 
 SETTINGS = AlignSettings(
@@ -95,8 +97,30 @@ def test_pairs_as_files_in_a_fresh_workspace_align_as_well(
     assert done.samples == 6
     rows = metrics(done.folder)
     assert rows[0]["implicit_accuracy"] == 0.5
-    assert len(list((fresh.root / "cache" / "latents").iterdir())) == 6
+    assert len(TensorCache(fresh.root / "cache" / "latents", tiny_wan.identity).shards) == 6
     assert adapter(done.folder)
+
+
+def test_training_holds_neither_text_encoder_nor_vae(judged: Workspace, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """Counted at every forward of the denoiser, while pairs of files are trained on."""
+    own = workspace_preferences(judged, "all")
+    pairs = [
+        FilePair(prompt=own.prompts[row], chosen=chosen.path, rejected=rejected.path)
+        for row, chosen, rejected in zip(own.rows, own.chosen, own.rejected, strict=True)
+    ]
+    write_pairs(tmp_path / "pairs.csv", pairs)
+    lean = load_generator(str(tiny_wan_folder), encoders=False)
+    held: list[int] = []
+
+    def look(*_: object) -> None:
+        weights = [weight for model in encoders(lean).values() for weight in model.parameters()]
+        held.append(sum(weight.nbytes for weight in weights if weight.device.type != "meta"))
+
+    lean.pipeline.transformer.register_forward_pre_hook(look)
+    settings = replace(SETTINGS, run="lean", trainer=replace(SETTINGS.trainer, steps=2))
+    align(judged, lean, settings, data=file_preferences(tmp_path / "pairs.csv"))
+    assert held
+    assert set(held) == {0}
 
 
 def test_a_finished_run_called_again_is_left_as_it_is(judged: Workspace, tiny_wan_folder: Path) -> None:

@@ -67,10 +67,12 @@ def test_files_go_through_the_vae_once(pair_file: Path, tiny_wan: Generator, tmp
     torch.testing.assert_close(latents[1, 1], expected)
 
     cached = sorted((tmp_path / "cache").rglob("*.safetensors"))
-    assert len(cached) == 4
-    tiny_wan.pipeline.vae = None  # nothing is left to encode with
+    assert len(cached) == 1
+    encoded: list[int] = []
+    tiny_wan.pipeline.vae.encoder.register_forward_pre_hook(lambda *_: encoded.append(1))
     again, _ = file_preferences(pair_file).pairs(tiny_wan, tmp_path / "cache")
     assert torch.equal(again, latents)
+    assert encoded == []
 
 
 def test_the_key_follows_the_content_of_the_files(pair_file: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+from reelign.generators.encoders import empty_encoders
 from reelign.generators.weights import load_models
 
 __all__ = [
@@ -36,13 +37,21 @@ MODELS = {"spriteworld": "reelign.spriteworld"}
 """Short names of pipelines that ship with a package: its folder `pipeline/`."""
 
 
-def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Generator:
+def load_generator(
+    model: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    encoders: bool = True,
+) -> Generator:
     """Load a generator from a diffusers folder, a hub id or a shipped pipeline's short name.
 
     Args:
         model: `spriteworld` (ships with the package), a folder with a `model_index.json`, or a hub id.
         device: where the pipeline goes.
         dtype: precision of denoiser and text encoder; the VAE stays fp32.
+        encoders: False leaves the weights of text encoders and VAE on disk, for training on cached embeddings and
+            latents; `encoders.holding` loads them where they are needed after all.
     Raises:
         ReelignError: no such folder or hub id, a pipeline class no family here covers, or weights that do not fit.
     """
@@ -56,8 +65,10 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     precision = {"default": dtype, "vae": torch.float32}
     diffusers.utils.logging.disable_progress_bar()
     try:
-        models = load_models(source, read_index(source), precision)
-        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision, **models)
+        index = read_index(source)
+        away = {} if encoders else empty_encoders(source, index, precision)
+        models = load_models(source, {name: entry for name, entry in index.items() if name not in away}, precision)
+        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision, **models, **away)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."
@@ -65,7 +76,10 @@ def load_generator(model: str, *, device: torch.device | str = "cpu", dtype: tor
     pipeline.set_progress_bar_config(disable=True)
     module, _, attribute = GENERATORS[name].partition(":")
     family: type[Generator] = getattr(importlib.import_module(module), attribute)
-    return family(pipeline.to(device), source)
+    for name, component in pipeline.components.items():
+        if isinstance(component, torch.nn.Module) and name not in away:
+            component.to(device)
+    return family(pipeline, source)
 
 
 def check_supported(model: str, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from reelign.errors import ReelignError
-from reelign.generators.base import Generator, VideoSize
-from reelign.recipes.generation import write_tensors
-from reelign.records import content_key
-from reelign.video import read_video
+from reelign.generators.base import Generator
+from reelign.training.caches import cached_latents
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Te
     shards: dict[Path, dict[str, Tensor]] = {}
     loaded: dict[Clip, Tensor] = {}
     unknown = [clip for clip in dict.fromkeys(clips) if clip.shard is None]
-    encoded = encode_files([clip.path for clip in unknown], generator, cache) if unknown else {}
+    encoded = cached_latents([clip.path for clip in unknown], generator, cache / "latents") if unknown else {}
     for clip in dict.fromkeys(clips):
         if clip.shard is None:
             loaded[clip] = encoded[clip.path]
@@ -52,30 +48,6 @@ def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Te
             f"The videos differ in size: their latents are {sorted(shapes)}.", "Train on videos of one size at a time."
         )
     return torch.stack([loaded[clip].float() for clip in clips])
-
-
-@torch.no_grad()
-def encode_files(paths: Sequence[Path], generator: Generator, cache: Path) -> dict[Path, Tensor]:
-    """Latents of video files through the VAE, each content encoded once and kept under the model's identity."""
-    found: dict[Path, Tensor] = {}
-    for path in tqdm(paths, desc="encode", unit="video"):
-        kept = cache / "latents" / content_key(generator.identity, file_hash(path))
-        shard = kept.with_suffix(".safetensors")
-        if not shard.exists():
-            frames = read_video(path).frames
-            count, _, height, width = frames.shape
-            try:
-                generator.check(VideoSize(count, height, width))
-            except ReelignError as error:
-                raise ReelignError(f"{path}: {error.what}", f"{error.mend} Cut or resize the file.") from None
-            write_tensors(shard, {"latents": generator.encode(frames[None])[0].cpu().contiguous()})
-        found[path] = load_file(shard)["latents"]
-    return found
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stored_latents(clip: Clip) -> Tensor:

@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from reelign.errors import ReelignError
-from reelign.recipes.clips import Clip, file_hash
+from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import Candidate, PreferenceData
 from reelign.records import Broken, Compared, FileLabel, FileRows, content_key, decided, read_rows
+from reelign.training.caches import file_hash
 from reelign.video import Probe, probe_video
 
 UNREADABLE = "unreadable video"

@@ -17,6 +17,7 @@ from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.training import HeldOutPairs, Policy, Trainer
+from reelign.training.caches import cached_prompts
 
 __all__ = ["ADAPTER_FOLDER", "CONFIG_FILE", "AlignSettings", "Aligned", "align", "claim_run"]
 
@@ -60,7 +61,7 @@ def align(
     folder = workspace.root / "runs" / settings.run
     claim_run(folder, {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)})
     policy = Policy(generator, settings.lora, seed=settings.seed)
-    conditioning = generator.encode_prompts(data.prompts)
+    conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
     monitors = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
     plan = Planner(workspace, generator, settings, kept, conditioning).plan()
     title = f"align {settings.run}"

@@ -13,7 +13,7 @@ from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
-from reelign.recipes.clips import file_hash, load_latents
+from reelign.recipes.clips import load_latents
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_videos, real_videos
@@ -21,6 +21,7 @@ from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace, content_key, read_videos
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
+from reelign.training.caches import cached_prompts, file_hash
 
 WithBeta = TypeVar("WithBeta", DPO, KTO)
 
@@ -131,7 +132,7 @@ class Planner:
         real = ShuffledStream(
             VideoBatch,
             latents,
-            self.generator.encode_prompts(prompts),
+            cached_prompts(prompts, self.generator, self.cache / "text"),
             torch.tensor(rows),
             batch_size=self.settings.batch_size,
             seed=seed_from(self.settings.seed, "real"),

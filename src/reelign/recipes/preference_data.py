@@ -13,7 +13,7 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.recipes.clips import Clip, file_hash, load_latents, stored_latents
+from reelign.recipes.clips import Clip, load_latents, stored_latents
 from reelign.records import (
     PairPolicy,
     Video,
@@ -26,6 +26,7 @@ from reelign.records import (
     standings,
 )
 from reelign.records.pair_policies import SMALL_MARGIN
+from reelign.training.caches import file_hash
 
 
 @dataclass(frozen=True)
