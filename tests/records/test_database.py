@@ -129,6 +129,9 @@ def test_a_team_shares_one_database(postgres: Postgres, tmp_path: Path) -> None:
     one.add_prompts(["a red square"], "train")
     assert [each.text for each in two.prompts()] == ["a red square"]
     assert not (tmp_path / "one" / "reelign.db").exists()
+    assert len(Workspace.create(tmp_path / "one", model="tiny/wan", database=url).prompts()) == 1
+    with pytest.raises(ReelignError, match="has a database of its own"):
+        Workspace.create(tmp_path / "one", model="tiny/wan", database=postgres.new_database())
     assert (tmp_path / "one" / "reelign.url").stat().st_mode & 0o077 == 0, "a URL may hold a password"
     with pytest.raises(ReelignError, match=r"made for tiny/wan, not for other"):
         Workspace.create(tmp_path / "three", model="other", database=url)

@@ -75,9 +75,10 @@ class Workspace:
         root = Path(folder).resolve()
         if root.exists() and not root.is_dir():
             raise ReelignError(f"{root} is a file", "Name a folder for the workspace.")
-        if database is not None and (root / DATABASE).exists():
+        there = (root / DATABASE).exists() or (root / DATABASE_URL).exists()
+        if there and database is not None and _database_of(root, folder) != postgresql_url(database):
             raise ReelignError(f"{root} has a database of its own", "Make another workspace for another database.")
-        if not (root / DATABASE).exists() and not (root / DATABASE_URL).exists():
+        if not there:
             url = sqlite_url(root / DATABASE) if database is None else postgresql_url(database)
             root.mkdir(parents=True, exist_ok=True)
             create_database(url, model)
