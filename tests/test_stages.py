@@ -16,6 +16,7 @@ import reelign
 from cli.process import script, succeed
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN, copy, finished, make, printed
 from reelign.errors import ReelignError
+from reelign.generators import resolve_model
 from reelign.recipes.file_data import file_preferences
 from reelign.recipes.preference_data import workspace_preferences
 from reelign.records import Workspace, read_pairs
@@ -37,6 +38,8 @@ def test_init_without_prompts_takes_those_that_the_model_brings(tmp_path: Path) 
     assert len(workspace.prompts("train")) > len(workspace.prompts("held_out")) > 0
     own = yaml.safe_load((tmp_path / "ws" / "reelign.yaml").read_text())
     assert set(own) == {"model", "generate", "judge", "align", "evaluate"}
+    brought = Path(resolve_model("spriteworld")) / "settings.yaml"
+    assert (tmp_path / "ws" / "reelign.yaml").read_text() == brought.read_text()
 
 
 def test_init_again_keeps_the_settings_and_adds_only_new_prompts(tmp_path: Path) -> None:

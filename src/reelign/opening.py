@@ -16,6 +16,7 @@ from safetensors import safe_open
 from reelign.config import Layer, ModelSettings, read_yaml, resolve
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
+from reelign.files import write_text
 from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.judging import JudgeSettings
@@ -24,6 +25,8 @@ from reelign.records import Workspace
 from reelign.training import load_adapter
 
 WORKSPACE_CONFIG = "reelign.yaml"
+MODEL_SETTINGS = "settings.yaml"
+"""What a model folder may bring beside its weights: settings that suit it, which a new workspace starts with."""
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 SECTIONS: dict[str, type[Any]] = {
     "model": ModelSettings,
@@ -35,13 +38,18 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 def write_config(workspace: Workspace) -> None:
-    """Give the workspace a settings file with its sections, unless it has one."""
+    """Give the workspace a settings file, unless it has one: the model folder's own, or empty sections."""
     path = workspace.root / WORKSPACE_CONFIG
-    if not path.exists():
-        sections = "\n".join(f"{name}: {{}}" for name in SECTIONS)
-        path.write_text(
-            f"# Settings of this workspace's commands; `reelign schema` prints what each may hold.\n{sections}\n"
-        )
+    own = Path(resolve_model(workspace.model)) / MODEL_SETTINGS
+    if path.exists():
+        return
+    if own.exists():
+        write_text(path, own.read_text(encoding="utf-8"))
+        return
+    sections = "\n".join(f"{name}: {{}}" for name in SECTIONS)
+    write_text(
+        path, f"# Settings of this workspace's commands; `reelign schema` prints what each may hold.\n{sections}\n"
+    )
 
 
 def settings_of(

@@ -48,7 +48,8 @@ def init(
         folder: where.
         model: a diffusers folder, a hub id, or the shipped `spriteworld`.
         prompts, held_out: text files with a prompt a line, to train on and to evaluate on. For a split that is left
-            without any, a model folder may bring its own: `prompts/train.txt`, `prompts/held_out.txt`.
+            without any, a model folder may bring its own: `prompts/train.txt`, `prompts/held_out.txt`. Beside them
+            it may bring the settings that a new workspace starts with, `settings.yaml`.
     """
     model = known_model(model)
     texts = {
