@@ -72,7 +72,8 @@ def test_the_swapped_control_is_pushed_exactly_the_other_way(small_demo: tuple[P
     for name, weight in own.items():
         if name.endswith("lora_B.weight"):
             assert weight.abs().max() > 1e-5
-            torch.testing.assert_close(swapped[name], -weight, rtol=1e-3, atol=1e-6)
+            # Adam's first step is the sign of the gradient, but for gradients as small as its epsilon.
+            torch.testing.assert_close(swapped[name], -weight, rtol=1e-3, atol=2e-5)
         else:
             assert torch.equal(swapped[name], weight)
 

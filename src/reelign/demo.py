@@ -12,7 +12,7 @@ from reelign.records import Workspace
 
 RUN = "align"
 CONTROLS: dict[str, dict[str, Any]] = {
-    "sft-random": {"objective": {"name": "sft", "on": "random"}},
+    "sft-random": {"objective": {"name": "sft", "on": "random"}, "anchors": {"chosen": 0}},
     "swapped": {"swap": True},
 }
 """Runs that a gain has to be held against: the first must not gain as much, the second must lose."""
