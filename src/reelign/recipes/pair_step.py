@@ -18,8 +18,9 @@ from reelign.objectives import (
     implicit_margin,
 )
 from reelign.recipes.draws import draw_for, micro_batches, part, take
+from reelign.recipes.reference_cache import ReferenceCache, SlottedBatch
 from reelign.recipes.settings import AlignSettings
-from reelign.training import PairBatch, Policy, velocity_errors
+from reelign.training import Draw, PairBatch, Policy, velocity_errors
 
 
 class DPOStep:
@@ -28,31 +29,53 @@ class DPOStep:
     Args:
         objective: its β under the mean reduction.
         settings: noise levels, micro-batches and the anchor on chosen videos.
+        cache: reference errors, for batches of a `SlottedStream`; None asks the reference every time.
     """
 
-    def __init__(self, objective: DPO, settings: AlignSettings) -> None:
+    def __init__(self, objective: DPO, settings: AlignSettings, *, cache: ReferenceCache | None = None) -> None:
         if objective.reduction != "mean":
             raise ValueError("a step takes β under the mean reduction; convert it with mean_beta")
         self.objective = objective
         self.settings = settings
+        self.cache = cache
         target = objective.target_factor
         self.auto = None if target is None else AutoBeta(objective.beta, target=target)
 
     def accumulate_gradients(self, policy: Policy, batch: PairBatch) -> dict[str, float]:
         pairs, device = len(batch.latents), policy.generator.device
-        draw = draw_for(batch.latents[:, 0].shape, self.settings, policy.generator, batch.seed)
+        draw = self._draw(policy, batch)
         level = self.objective.beta if self.auto is None else self.auto.beta
         beta = beta_at(level, draw.sigma, self.objective.schedule)
         weight = 1.0 if batch.values is None else batch.values.to(device)
-        errors, references = [], []
+        errors, references, asked = [], [], 0
         for rows in micro_batches(pairs, self.settings.micro_batch_size):
-            latents = batch.latents[rows].flatten(0, 1).to(device)
-            both = velocity_errors(policy, latents, take(batch.conditioning, rows, 2), draw[rows].repeat(2))
-            error, reference = both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2))
+            error, reference, unknown = self._errors(policy, batch, draw, rows)
+            asked += unknown
             (self._loss(error, reference, part(beta, rows), part(weight, rows)).sum() / pairs).backward()
             errors.append(error.detach())
             references.append(reference)
-        return self._metrics(torch.cat(errors), torch.cat(references), beta, weight, level)
+        metrics = self._metrics(torch.cat(errors), torch.cat(references), beta, weight, level)
+        # Two graded of the policy, and two ungraded of the reference where it was asked.
+        return {**metrics, "forwards_per_pair": 2 + 2 * asked / pairs}
+
+    def _draw(self, policy: Policy, batch: PairBatch) -> Draw:
+        if self.cache is None:
+            return draw_for(batch.latents[:, 0].shape, self.settings, policy.generator, batch.seed)
+        assert isinstance(batch, SlottedBatch)
+        return self.cache.draw(batch.visits, batch.latents.shape[2:])
+
+    def _errors(self, policy: Policy, batch: PairBatch, draw: Draw, rows: slice) -> tuple[Tensor, Tensor, int]:
+        """Errors (pairs, 2) of policy and reference, and of how many pairs the reference was asked."""
+        pairs = batch.latents[rows].to(policy.generator.device)
+        latents, conditioning, shared = pairs.flatten(0, 1), take(batch.conditioning, rows, 2), draw[rows].repeat(2)
+        if self.cache is None:
+            both = velocity_errors(policy, latents, conditioning, shared)
+            return both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2)), len(pairs)
+        assert isinstance(batch, SlottedBatch)
+        own = take(batch.conditioning, rows)
+        reference, unknown = self.cache.reference(policy, batch.visits[rows], pairs, own, draw[rows])
+        error = velocity_errors(policy, latents, conditioning, shared, weights=("policy",))["policy"]
+        return error.unflatten(0, (-1, 2)), reference, unknown
 
     def _loss(self, error: Tensor, reference: Tensor, beta: float | Tensor, weight: float | Tensor) -> Tensor:
         loss = weight * dpo_loss(error, reference, beta=beta)

@@ -17,6 +17,7 @@ from reelign.recipes.clips import load_latents
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_videos, real_videos
+from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace, content_key, read_videos
@@ -89,9 +90,25 @@ class Planner:
         latents, rows = self.data.pairs(self.generator, self.cache)
         if self.settings.swap:
             latents = latents.flip(1)
-        step = DPOStep(self._in_means(objective, latents[0, 0]), self.settings)
         weights = self._histogram_weights() if self.settings.histogram_alpha else None
-        return Plan(step, self._stream(PairBatch, latents, rows, self.data.names, weights), len(latents))
+        objective, settings = self._in_means(objective, latents[0, 0]), self.settings
+        if not settings.reference_slots:
+            stream = self._stream(PairBatch, latents, rows, self.data.names, weights)
+            return Plan(DPOStep(objective, settings), stream, len(latents))
+        cache = ReferenceCache(
+            self.cache / "reference", self.generator, settings, latents, self.conditioning.take(rows)
+        )
+        slotted = SlottedStream(
+            latents,
+            self.conditioning,
+            rows,
+            slots=settings.reference_slots,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            names=self.data.names,
+            values=weights,
+        )
+        return Plan(DPOStep(objective, settings, cache=cache), slotted, len(latents))
 
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""

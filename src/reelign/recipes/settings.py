@@ -46,6 +46,9 @@ class AlignSettings:
     """Shift of the training noise levels towards noise."""
     sigma_range: tuple[float, float] = (0.0, 1.0)
     """Noise levels outside are not trained on; SDPO clips off the ends, where gradients are mostly noise."""
+    reference_slots: int = 0
+    """Draws of sigma and noise that each pair keeps and visits in turn, an epoch each; the reference's errors at them
+    are paid once and kept for later epochs and runs. 0 draws afresh at every visit. DPO only."""
     batch_size: int = 16
     """Pairs (or videos) per optimiser step."""
     micro_batch_size: int = 16
@@ -59,6 +62,10 @@ class AlignSettings:
         for name in ("batch_size", "micro_batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.reference_slots < 0:
+            raise ValueError(f"reference_slots must be at least 0, got {self.reference_slots}")
+        if self.reference_slots and not isinstance(self.objective, DPO):
+            raise ValueError(f"reference_slots belongs to pairs, and {self.objective.name} has none; set it to 0")
         low, high = self.sigma_range
         if not 0 <= low < high <= 1:
             raise ValueError(f"sigma_range must be two increasing levels in [0, 1], got {self.sigma_range}")

@@ -1,0 +1,144 @@
+"""Reference errors paid once: every pair has a few draws of its own, visited in turn, and their errors are kept.
+
+The reference never moves, so at a draw that is seen again its two errors are two known numbers, and the step's two
+forwards without gradients are spared. A draw is a function of the pair's content and the number of its slot: later
+epochs, runs with another β or learning rate, and restarts all meet the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import seed_from
+from reelign.errors import ReelignError
+from reelign.files import write_text
+from reelign.generators.base import Conditioning, Generator
+from reelign.recipes.draws import draw_for
+from reelign.recipes.settings import AlignSettings
+from reelign.records import content_key
+from reelign.training import Draw, PairBatch, Policy, ShuffledStream, velocity_errors
+
+Visit = tuple[int, int]
+"""A pair's row in the data and the slot it is visited at."""
+
+
+@dataclass(frozen=True)
+class SlottedBatch(PairBatch):
+    """Pairs with the slots at which they are visited."""
+
+    visits: tuple[Visit, ...] = ()
+
+
+class SlottedStream(ShuffledStream[SlottedBatch]):
+    """Shuffled epochs in which epoch e visits every pair at slot e modulo `slots`."""
+
+    def __init__(self, *data: Any, slots: int, **options: Any) -> None:
+        super().__init__(SlottedBatch, *data, **options)
+        self.slots = slots
+
+    def _extras(self, rows: Tensor) -> dict[str, Any]:
+        first = self.step * self.batch_size
+        slots = ((first + place) // len(self.latents) % self.slots for place in range(len(rows)))
+        return {**super()._extras(rows), "visits": tuple(zip(rows.tolist(), slots, strict=True))}
+
+
+class ReferenceCache:
+    """The reference's errors of pairs at their slots, on disk as they are made.
+
+    Args:
+        folder: of caches; each model, precision and draw settings have a file of their own.
+        generator: the reference.
+        settings: noise levels, shift, sigma range and seed decide the draws.
+        latents: (pairs, 2, C, F, H, W); with the prompt they are what a pair is known by.
+        conditioning: a row per pair.
+    Raises:
+        ReelignError: the file was made by another model or with other draws.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        generator: Generator,
+        settings: AlignSettings,
+        latents: Tensor,
+        conditioning: Conditioning,
+    ) -> None:
+        self.generator = generator
+        self.settings = settings
+        self.pairs = [_pair_key(latents[row], conditioning, row) for row in range(len(latents))]
+        made_by = {
+            "model": generator.identity,
+            "dtypes": [str(next(each.parameters()).dtype) for each in generator.denoisers.values()],
+            "draws": [settings.noise_levels, settings.shift, list(settings.sigma_range), settings.seed],
+        }
+        self.path = folder / f"{content_key(made_by)}.jsonl"
+        self.errors = _read(self.path, made_by)
+
+    def draw(self, visits: Sequence[Visit], shape: Sequence[int]) -> Draw:
+        """The draws of these visits, for latents of `shape` (C, F, H, W)."""
+        seeds = [seed_from(self.settings.seed, self.pairs[row], slot) for row, slot in visits]
+        draws = [draw_for((1, *shape), self.settings, self.generator, seed) for seed in seeds]
+        return Draw(torch.cat([draw.sigma for draw in draws]), torch.cat([draw.noise for draw in draws]))
+
+    def reference(
+        self, policy: Policy, visits: Sequence[Visit], latents: Tensor, conditioning: Conditioning, draw: Draw
+    ) -> tuple[Tensor, int]:
+        """Reference errors (pairs, 2) at the draws of these visits, and how many of the pairs had to be asked for.
+
+        Args:
+            latents: (pairs, 2, C, F, H, W).
+            conditioning, draw: a row per pair.
+        """
+        keys = [f"{self.pairs[row]}/{slot}" for row, slot in visits]
+        unknown = [place for place, key in enumerate(keys) if key not in self.errors]
+        if unknown:
+            rows = torch.tensor(unknown)
+            both = conditioning.take(rows.repeat_interleave(2))
+            at = rows.to(draw.sigma.device)
+            own = Draw(draw.sigma[at], draw.noise[at]).repeat(2)
+            found = velocity_errors(policy, latents[at].flatten(0, 1), both, own, weights=("reference",))["reference"]
+            self._keep([keys[place] for place in unknown], found.unflatten(0, (-1, 2)).tolist())
+        known = torch.tensor([self.errors[key] for key in keys], dtype=torch.float32, device=latents.device)
+        return known, len(unknown)
+
+    def _keep(self, keys: Sequence[str], errors: Sequence[Sequence[float]]) -> None:
+        made = dict(zip(keys, errors, strict=True))
+        with self.path.open("a") as file:
+            file.write("".join(f"{json.dumps({key: value})}\n" for key, value in made.items()))
+        self.errors.update(made)
+
+
+def _pair_key(latents: Tensor, conditioning: Conditioning, row: int) -> str:
+    digest = hashlib.sha256(latents.float().contiguous().numpy().tobytes())
+    for name in sorted(conditioning.tensors):
+        digest.update(conditioning[name][row].float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:20]
+
+
+def _read(path: Path, made_by: dict[str, Any]) -> dict[str, Sequence[float]]:
+    """What a file holds; half a last line, left by a kill, is cut off."""
+    if not path.exists():
+        write_text(path, json.dumps(made_by) + "\n")
+        return {}
+    text = path.read_text()
+    head, *lines = text.splitlines()
+    if json.loads(head) != made_by:
+        raise ReelignError(
+            f"The reference errors in {path} were made by {head}, and this is {json.dumps(made_by)}.",
+            "Remove that file; they will be made again.",
+        )
+    if not text.endswith("\n"):
+        lines = lines[:-1]
+        write_text(path, "".join(f"{line}\n" for line in (head, *lines)))
+    found: dict[str, Sequence[float]] = {}
+    for line in lines:
+        found.update(json.loads(line))
+    return found
