@@ -21,7 +21,7 @@ MAX_SEQUENCE_LENGTH = 8
 """A caption has five words and an end."""
 PLACE = 2.0
 """Standard deviation of the initial biases of queries and keys, which normalisation then takes to about 1."""
-GUIDANCE_SCALE = 3.0
+GUIDANCE_SCALE = 4.0
 NUM_INFERENCE_STEPS = 10
 
 
