@@ -54,7 +54,6 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
     seconds = seconds_per_stage(costs, run)
     peak = max((cost.peak_memory_bytes for cost in costs), default=None)
     result = {**_findings(comparison, kept, controls), "seconds": seconds, "peak_memory_bytes": peak}
-    write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     shown, fps = _samples(opened, kept, samples)
     page = Report(
         title=f"{run}: base and aligned",
@@ -71,7 +70,9 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
         measures=[Measure(name=name, base=base, aligned=aligned) for name, (base, aligned) in kept["measures"].items()],
         controls=[(f"{control.run}: {control.what}", control.gain) for control in controls],
     )
+    # The large file first: where the disk is full, neither of the two is replaced.
     write_report(folder / REPORT, page)
+    write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     return folder / REPORT
 
 
