@@ -55,7 +55,9 @@ def test_the_file_is_what_browsers_play_and_always_the_same(tmp_path: Path, vide
     write_video(tmp_path / "a.mp4", video, fps=8)
     write_video(tmp_path / "b.mp4", video, fps=8)
     data = (tmp_path / "a.mp4").read_bytes()
-    assert data == (tmp_path / "b.mp4").read_bytes() == encode_video(video, 8)
+    assert data == (tmp_path / "b.mp4").read_bytes()
+    # x264's macroblock tree made another file in one of thirty times.
+    assert {encode_video(video, 8) for _ in range(100)} == {data}
     assert data.index(b"moov") < data.index(b"mdat"), "the index comes first (faststart)"
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]

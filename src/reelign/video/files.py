@@ -125,9 +125,11 @@ def _encode(path: Path, frames: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
     if not 0 <= crf <= 51:
         raise ReelignError(f"crf must be between 0 and 51, got {crf}", "12 is close to invisible, 23 is small.")
     # One thread and bitexact: x264's choices depend on its number of threads, and ffmpeg stamps its version and time.
+    # No macroblock tree: on small frames it reads memory that nothing wrote, and one video becomes several files.
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
+    codec = {"crf": str(crf), "flags": "+bitexact", "x264-params": "mbtree=0"}
     with av.open(str(path), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "flags": "+bitexact"})
+        stream = container.add_stream("libx264", rate=rate, options=codec)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
