@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ten_seeds_table import FAILED, FILES, FIXED, LOOP, RESULT, write_table
 
@@ -34,6 +35,8 @@ HASHED = {
     "data mix": ("world.py", "prompts.py"),
 }
 """What was fixed before the first seed, as files of the small world."""
+FIRST_FIELDS = frozenset((Path(__file__).parent / "ten_seeds_fields.txt").read_text().split())
+"""The settings that there were when the first table was begun."""
 
 Command = Callable[..., None]
 
@@ -134,10 +137,25 @@ def _check_fixed(own: Path) -> None:
 def fixed(workspace: Path) -> dict[str, str]:
     """Hashes of what must not change between seeds."""
     opened = Workspace.open(workspace)
-    config = {name: dataclasses.asdict(settings_of(opened, name)) for name in SECTIONS}
+    config = {name: told(settings_of(opened, name), name) for name in SECTIONS}
     prompts = {split: [prompt.text for prompt in opened.prompts(split)] for split in ("train", "held_out")}
     found = {name: _hash_files(patterns) for name, patterns in HASHED.items()}
     return {**found, "prompts": _hash(json.dumps(prompts)), "config": _hash(json.dumps(config, default=str))}
+
+
+def told(settings: Any, path: str) -> dict[str, Any]:
+    """Settings as a nested dict: all that there were at first, of later ones those that differ from their defaults.
+
+    A setting that is added must not refuse the seeds run before it: its default is what the code did without it. The
+    first ones stand there at their defaults too, so that a default that is changed is seen.
+    """
+    found = {}
+    for field in dataclasses.fields(settings):
+        value, key = getattr(settings, field.name), f"{path}.{field.name}"
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if key in FIRST_FIELDS or value != default:
+            found[field.name] = told(value, key) if dataclasses.is_dataclass(value) else value
+    return found
 
 
 def _hash_files(patterns: Iterable[str]) -> str:

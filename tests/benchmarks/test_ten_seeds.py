@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from cli.process import reelign
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN
 from reelign.errors import ReelignError
+from reelign.opening import SECTIONS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -96,6 +98,36 @@ def test_a_seed_begun_with_other_settings_is_refused(scripts: tuple[ModuleType, 
     options["settings"].write_text(SETTINGS.replace("rank: 4", "rank: 8"))
     with pytest.raises(ReelignError, match="begun with other config"):
         scripts[0].run_seeds(seeds, [1], **options, command=broken)
+
+
+def test_a_setting_added_later_counts_where_it_is_not_at_its_default(scripts: tuple[ModuleType, ModuleType]) -> None:
+    @dataclass(frozen=True)
+    class Optimiser:
+        steps: int = 150
+        later: float = 0.0
+
+    @dataclass(frozen=True)
+    class Later:
+        trainer: Optimiser = Optimiser()
+        run: str = "align"
+        also_later: tuple[Optimiser, ...] = ()
+
+    told = scripts[0].told
+    assert told(Later(), "align") == {"trainer": {"steps": 150}, "run": "align"}
+    assert told(Later(Optimiser(later=0.1)), "align")["trainer"] == {"steps": 150, "later": 0.1}
+    assert told(Later(Optimiser(steps=1)), "align")["trainer"] == {"steps": 1}
+
+
+def test_every_setting_known_at_first_is_told(scripts: tuple[ModuleType, ModuleType]) -> None:
+    def keys(told: dict[str, Any], path: str) -> set[str]:
+        found = set()
+        for name, value in told.items():
+            found |= {f"{path}.{name}"} | (keys(value, f"{path}.{name}") if isinstance(value, dict) else set())
+        return found
+
+    told = set().union(*(keys(scripts[0].told(kind(), name), name) for name, kind in SECTIONS.items()))
+    of_other_objectives = {key for key in scripts[0].FIRST_FIELDS - told if key.startswith("align.objective.")}
+    assert told == scripts[0].FIRST_FIELDS - of_other_objectives
 
 
 def begun(folder: Path, seed: int, *, config: str = "c0", result: dict[str, Any] | None = None) -> None:
