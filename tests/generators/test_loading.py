@@ -99,6 +99,17 @@ def test_fingerprint_sees_the_end_of_a_large_file(tmp_path: Path) -> None:
     assert fingerprint(str(tmp_path)) != before
 
 
+def test_what_lies_beside_the_model_is_no_part_of_it(copy: Path) -> None:
+    before = fingerprint(str(copy))
+    (copy / "settings.yaml").write_text("align: {}\n")
+    (copy / "prompts").mkdir()
+    (copy / "prompts" / "train.txt").write_text("a red ring moves left\n")
+    assert fingerprint(str(copy)) == before
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": 0.9}))
+    assert fingerprint(str(copy)) != before
+
+
 def test_defaults_beside_the_weights_win(copy: Path) -> None:
     (copy / DEFAULTS_FILE).write_text(json.dumps({"num_frames": 9, "fps": 8}))
     defaults = load_generator(str(copy)).defaults

@@ -217,8 +217,8 @@ class Generator(abc.ABC):
 def fingerprint(model: str) -> str:
     """12 hex digits that change when a model's files do.
 
-    A folder's are of every file's name, size and first and last MiB: a changed weight changes them in practice, and a
-    28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache.
+    A folder's are of its components' files: name, size and first and last MiB of each. A changed weight changes them in
+    practice, and a 28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache.
     """
     digest = hashlib.sha256()
     folder = Path(model)
@@ -229,9 +229,7 @@ def fingerprint(model: str) -> str:
         cached = try_to_load_from_cache(model, "model_index.json")
         digest.update(f"{model}@{Path(cached).parent.name if isinstance(cached, str) else 'main'}".encode())
         return digest.hexdigest()[:12]
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.suffix in {".md", ".tmp"}:
-            continue
+    for path in _model_files(folder):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)}:{size}".encode())
         with path.open("rb") as file:
@@ -240,3 +238,11 @@ def fingerprint(model: str) -> str:
                 file.seek(max(1 << 20, size - (1 << 20)))
                 digest.update(file.read())
     return digest.hexdigest()[:12]
+
+
+def _model_files(folder: Path) -> list[Path]:
+    """What makes the videos; prompts, settings and notes that lie in the folder too are no part of the model."""
+    index = folder / "model_index.json"
+    parts = json.loads(index.read_text()) if index.is_file() else {path.name for path in folder.iterdir()}
+    files = (path for part in parts for path in (folder / part, *(folder / part).rglob("*")) if path.is_file())
+    return sorted([*files, *([index] if index.is_file() else [])])
