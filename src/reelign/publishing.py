@@ -57,10 +57,12 @@ def usage_lines(workspace: Workspace, run: str, prompt: str, *, adapter: Path | 
     arguments = ", ".join(f"{name}={value!r}" for name, value in call["arguments"].items())
     source, adapter = resolve_model(workspace.model), str(adapter or folder / ADAPTER_FOLDER)
     chance = "generator=torch.Generator().manual_seed(0)"
+    prepare = call.get("adapter_line", "")
     return "\n".join(
         [
             f"import torch, diffusers; pipe = diffusers.{call['pipeline']}.from_pretrained({source!r}, "
             "dtype=torch.float32)",
+            *([prepare] if prepare else []),
             f'pipe.load_lora_weights({adapter!r}, adapter_name="aligned")',
             f'frames = pipe({prompt!r}, {arguments}, {chance}, output_type="pt").frames',
         ]

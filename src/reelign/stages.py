@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reelign.evaluation import evaluate as compare_videos
 from reelign.files import write_text
 from reelign.generators import Generator, resolve_model
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
+from reelign.recipes.dry_run import Outlook, dry_run
 from reelign.recipes.generation import Candidates, Generated, Sampling
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged
@@ -28,6 +30,8 @@ from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned, AlignSettings
 from reelign.recipes.offline import align as align_offline
 from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
+from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.video import write_video
@@ -92,6 +96,7 @@ def align(
     *,
     pairs: str | Path | None = None,
     format: str | None = None,
+    limit: int | None = None,
     layers: list[Layer] | None = None,
     **settings: Any,
 ) -> Aligned:
@@ -101,13 +106,49 @@ def align(
         workspace: its folder.
         pairs: any layout that `reelign.pairs` shows; None takes the workspace's judgements.
         format: the layout's name where it is not to be recognised.
+        limit: try it out first: a few steps on so many pairs or videos as a run of its own, made anew every time.
     """
-    opened = Workspace.open(workspace)
-    wanted = settings_of(opened, "align", layers, settings)
-    check_run_name(wanted.run)
+    opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
+    if limit is not None:
+        clear_smoke(opened.root / "runs" / wanted.run)
     with measured(opened.root, "align", wanted.run):
-        data = training_data(opened, wanted, None if pairs is None else Path(pairs), format)
-        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data)
+        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data())
+
+
+def plan_alignment(
+    workspace: str | Path,
+    *,
+    pairs: str | Path | None = None,
+    format: str | None = None,
+    limit: int | None = None,
+    layers: list[Layer] | None = None,
+    **settings: Any,
+) -> Outlook:
+    """What `align` would do with the same arguments; it reads the data, loads no weights and starts nothing."""
+    opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
+    return dry_run(opened, load_model(opened, weights=False), wanted, data(), anew=limit is not None)
+
+
+def _alignment(
+    workspace: str | Path,
+    pairs: str | Path | None,
+    format: str | None,
+    limit: int | None,
+    layers: list[Layer] | None,
+    settings: dict[str, Any],
+) -> tuple[Workspace, AlignSettings, Callable[[], PreferenceData]]:
+    """The workspace, the settings as resolved, and how to read the data."""
+    if limit is not None and limit < 1:
+        raise ReelignError(f"limit must be at least 1, got {limit}.", "Give a small number, such as 4.")
+    opened = Workspace.open(workspace)
+    wanted: AlignSettings = settings_of(opened, "align", layers, settings)
+    check_run_name(wanted.run)
+
+    def data() -> PreferenceData:
+        whole = training_data(opened, wanted, None if pairs is None else Path(pairs), format)
+        return whole if limit is None else whole.first(limit)
+
+    return opened, wanted if limit is None else smoke_settings(wanted), data
 
 
 def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Evaluated:
@@ -235,4 +276,8 @@ def _numbers(result: Evaluated) -> dict[str, Any]:
 def _pipeline_call(generator: Generator, sampling: Sampling) -> dict[str, Any]:
     """The pipeline's class, and what a plain call of it takes to sample as the evaluation did."""
     arguments = {name: value for name, value in sampling.as_dict().items() if name != "fps"}
-    return {"pipeline": type(generator.pipeline).__name__, "arguments": {**arguments, **generator.call_arguments}}
+    return {
+        "pipeline": type(generator.pipeline).__name__,
+        "adapter_line": generator.adapter_line,
+        "arguments": {**arguments, **generator.call_arguments},
+    }

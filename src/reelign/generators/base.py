@@ -126,6 +126,9 @@ class Generator(abc.ABC):
             return self.family_defaults
         return replace(self.family_defaults, **json.loads(path.read_text()))
 
+    adapter_line: ClassVar[str] = ""
+    """What a script of plain diffusers says before `pipe.load_lora_weights` works for the family."""
+
     @property
     def call_arguments(self) -> dict[str, Any]:
         """What a plain call of the pipeline needs beside size, steps and guidance to make the same videos."""

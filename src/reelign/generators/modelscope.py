@@ -30,6 +30,10 @@ class ModelScope(Generator):
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("TextToVideoSDPipeline",)
     path: DDPM
+    adapter_line: ClassVar[str] = (
+        "from diffusers.loaders.peft import PeftAdapterMixin; "
+        "diffusers.UNet3DConditionModel.__bases__ += (PeftAdapterMixin,)"
+    )
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     family_defaults: ClassVar[SamplingDefaults] = SamplingDefaults(
         num_frames=16, height=256, width=256, fps=8.0, guidance_scale=9.0, num_inference_steps=50
