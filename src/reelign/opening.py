@@ -81,16 +81,18 @@ def known_model(model: str) -> str:
     return model if is_hub_id or source != model else str(Path(model).resolve())
 
 
-def load_model(workspace: Workspace, *, encoders: bool = True) -> Generator:
+def load_model(workspace: Workspace, *, encoders: bool = True, weights: bool = True) -> Generator:
     """The workspace's generator, on the device and in the precision that its settings name.
 
-    Without `encoders` the weights of text encoders and VAE stay on disk until something has to be encoded.
+    Without `encoders` the weights of text encoders and VAE stay on disk until something has to be encoded; without
+    `weights` all do.
     """
     wanted: ModelSettings = settings_of(workspace, "model")
     gpu = torch.cuda.is_available()
     device = ("cuda" if gpu else "cpu") if wanted.device == "auto" else wanted.device
     name = ("float32" if device == "cpu" else "bfloat16") if wanted.dtype == "auto" else wanted.dtype
-    return load_generator(workspace.model, device=_usable(device), dtype=getattr(torch, name), encoders=encoders)
+    dtype = getattr(torch, name)
+    return load_generator(workspace.model, device=_usable(device), dtype=dtype, encoders=encoders, weights=weights)
 
 
 def check_run_name(name: str) -> None:

@@ -35,6 +35,19 @@ def test_a_generator_without_encoders_holds_the_denoiser_alone(folder: Path) -> 
     assert (lean.legal(size), lean.latent_shape(size)) == (whole.legal(size), whole.latent_shape(size))
 
 
+def test_a_generator_without_weights_knows_its_sizes(folder: Path) -> None:
+    whole, outline = load_generator(str(folder)), load_generator(str(folder), weights=False)
+    assert held_bytes({**outline.denoisers, **encoders(outline)}) == 0
+    assert outline.identity == whole.identity
+    size = VideoSize(9, 16, 16)
+    assert (outline.legal(size), outline.latent_shape(size)) == (whole.legal(size), whole.latent_shape(size))
+    for name, denoiser in whole.denoisers.items():
+        named = outline.denoisers[name].state_dict()
+        assert {key: value.shape for key, value in denoiser.state_dict().items()} == {
+            key: value.shape for key, value in named.items()
+        }
+
+
 def test_what_is_held_encodes_as_it_always_did(folder: Path) -> None:
     whole, lean = load_generator(str(folder)), load_generator(str(folder), encoders=False)
     videos = torch.rand(1, 9, 3, 16, 16, generator=torch.Generator().manual_seed(0))

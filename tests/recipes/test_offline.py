@@ -21,7 +21,7 @@ from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import encoders
 from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.file_data import file_preferences
-from reelign.recipes.offline import AlignSettings, align, claim_run
+from reelign.recipes.offline import AlignSettings, align, as_yaml, claim_run, run_content
 from reelign.recipes.preference_data import PreferenceData, workspace_preferences
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
@@ -130,6 +130,20 @@ def test_a_finished_run_called_again_is_left_as_it_is(judged: Workspace, tiny_wa
     assert again.started_from == 12
     after = adapter(first.folder)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_begun_before_a_setting_was_added_goes_on(judged: Workspace, tiny_wan: Generator) -> None:
+    config = run_content(tiny_wan, SETTINGS, workspace_preferences(judged, "all"))
+    older = yaml.safe_load(as_yaml(config))
+    del older["align"]["swap"], older["align"]["objective"]["target_factor"]
+    folder = judged.root / "runs" / "older"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    claim_run(folder, config)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["align"]["swap"] is False
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    with pytest.raises(ReelignError, match="other settings"):
+        claim_run(folder, run_content(tiny_wan, replace(SETTINGS, swap=True), workspace_preferences(judged, "all")))
 
 
 def test_a_runs_name_is_taken_by_its_settings(judged: Workspace, tiny_wan: Generator, tmp_path: Path) -> None:

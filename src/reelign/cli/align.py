@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reelign.cli.options import FormatOption, Settings, WorkspaceOption, layers
+from reelign.cli.outlook import print_outlook
 
 
 def align(
@@ -17,16 +18,35 @@ def align(
         Path | None, typer.Option(help="A file or folder of preferences; `reelign pairs PATH` shows what it holds.")
     ] = None,
     format: FormatOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, loaded, done and written, and start nothing.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Try it out: a few steps on so many pairs or videos, as RUN-smoke.")
+    ] = None,
 ) -> None:
     """Train an adapter on the workspace's preferences, or on those in a file or folder.
 
-    Example: `reelign align -w wan --pairs pairs.csv objective.beta=500 trainer.steps=1000`
+    Example: `reelign align -w wan --pairs pairs.csv objective.beta=500 trainer.steps=1000`; with `--dry-run` it says
+    what it would do, with `--limit 4` it tries everything out on four pairs.
     """
     from reelign import stages
 
-    done = stages.align(workspace, pairs=pairs, format=format, layers=layers(settings))
+    if dry_run:
+        found = stages.plan_alignment(workspace, pairs=pairs, format=format, limit=limit, layers=layers(settings))
+        print_outlook(found)
+        return
+    done = stages.align(workspace, pairs=pairs, format=format, limit=limit, layers=layers(settings))
     for reason, count in done.left_out.items():
         print(f"left out: {count} x {reason}")
     if done.stopped is not None:
         print(f"ended before its last step: {done.stopped}")
     print(f"trained on {done.samples} samples; the adapter is {done.adapter}")
+    if limit is not None:
+        print(f"a step takes {done.seconds_per_step:.3g} s, and this process held {_gigabytes()} GB at most")
+
+
+def _gigabytes() -> str:
+    from reelign.costs import peak_memory_bytes
+
+    return f"{peak_memory_bytes() / 1e9:.2f}"

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
-from reelign.generators.encoders import empty_encoders
+from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.weights import load_models
 
 __all__ = [
@@ -43,6 +43,7 @@ def load_generator(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     encoders: bool = True,
+    weights: bool = True,
 ) -> Generator:
     """Load a generator from a diffusers folder, a hub id or a shipped pipeline's short name.
 
@@ -52,6 +53,7 @@ def load_generator(
         dtype: precision of denoiser and text encoder; the VAE stays fp32.
         encoders: False leaves the weights of text encoders and VAE on disk, for training on cached embeddings and
             latents; `encoders.holding` loads them where they are needed after all.
+        weights: False leaves those of the denoisers on disk too: a generator to ask for sizes, not to run.
     Raises:
         ReelignError: no such folder or hub id, a pipeline class no family here covers, or weights that do not fit.
     """
@@ -67,6 +69,8 @@ def load_generator(
     try:
         index = read_index(source)
         away = {} if encoders else empty_encoders(source, index, precision)
+        if not weights:
+            away = empty_models(source, index, precision)
         models = load_models(source, {name: entry for name, entry in index.items() if name not in away}, precision)
         pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision, **models, **away)
     except (OSError, SafetensorError) as error:

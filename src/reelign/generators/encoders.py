@@ -64,8 +64,19 @@ def holding(generator: Generator, *names: str) -> Iterator[None]:
 
 def empty_encoders(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, nn.Module]:
     """The encoders of a pipeline without weights, to hand to its `from_pretrained`: nothing of them is read."""
+    return _empty(source, _encoder_entries(index), precision)
+
+
+def empty_models(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, nn.Module]:
+    """All models of a pipeline without weights, the denoisers too."""
+    entries = {name: tuple(entry) for name, entry in index.items() if isinstance(entry, list) and entry[0]}
+    models = {name: entry for name, entry in entries.items() if _is_model(*entry)}
+    return _empty(source, models, precision)
+
+
+def _empty(source: str, entries: dict[str, tuple[str, str]], precision: dict[str, torch.dtype]) -> dict[str, nn.Module]:
     found = {}
-    for name, (library, kind) in _encoder_entries(index).items():
+    for name, (library, kind) in entries.items():
         cls = _class(library, kind)
         with META:
             if library == "diffusers":
@@ -104,6 +115,11 @@ def _source(generator: Generator) -> str:
 def _encoder_entries(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
     entries = {name: tuple(entry) for name, entry in index.items() if isinstance(entry, list) and entry[0]}
     return {name: entry for name, entry in entries.items() if name == VAE or name.startswith("text_encoder")}
+
+
+def _is_model(library: str, kind: str) -> bool:
+    cls = _class(library, kind) if library in ("diffusers", "transformers") else None
+    return isinstance(cls, type) and issubclass(cls, nn.Module)
 
 
 def _class(library: str, kind: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,17 @@ def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Te
             if clip.shard not in shards:
                 shards[clip.shard] = load_file(clip.shard)
             loaded[clip] = shards[clip.shard][str(clip.key)]
-    shapes = {tuple(tensor.shape) for tensor in loaded.values()}
+    one_size({tuple(tensor.shape) for tensor in loaded.values()})
+    return torch.stack([loaded[clip].float() for clip in clips])
+
+
+def one_size(shapes: Set[tuple[int, ...]]) -> tuple[int, ...]:
+    """The one shape (C, F, H, W) that all latents have."""
     if len(shapes) > 1:
         raise ReelignError(
             f"The videos differ in size: their latents are {sorted(shapes)}.", "Train on videos of one size at a time."
         )
-    return torch.stack([loaded[clip].float() for clip in clips])
+    return next(iter(shapes))
 
 
 def stored_latents(clip: Clip) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import yaml
 
 from reelign.errors import ReelignError
+from reelign.files import write_text
 from reelign.generators.base import Conditioning, Generator
+from reelign.objectives import DPO, KTO, RWR, SFT
 from reelign.recipes.plans import Planner, check, data_key
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
@@ -40,6 +43,12 @@ class Aligned:
     stopped: str | None = None
     """Why a monitor ended the run before its last step."""
 
+    @property
+    def seconds_per_step(self) -> float:
+        """Of the last step: the first ones warm up."""
+        *_, last = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return float(json.loads(last)["seconds"])
+
 
 def align(
     workspace: Workspace, generator: Generator, settings: AlignSettings, *, data: PreferenceData | None = None
@@ -59,7 +68,7 @@ def align(
     kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
     check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
-    claim_run(folder, {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)})
+    claim_run(folder, run_content(generator, settings, data))
     policy = Policy(generator, settings.lora, seed=settings.seed)
     conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
     monitors = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
@@ -71,20 +80,49 @@ def align(
     return Aligned(folder, folder / ADAPTER_FOLDER, plan.samples, data.left_out, started_from, trainer.verdict())
 
 
+def run_content(generator: Generator, settings: AlignSettings, data: PreferenceData) -> dict[str, Any]:
+    """All that decides what a run comes to."""
+    return {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)}
+
+
 def claim_run(folder: Path, config: dict[str, Any]) -> None:
     """Write the resolved config into the run's folder, or refuse one that holds a run with another config."""
-    text = yaml.safe_dump(_plain(config), sort_keys=False)
+    check_claim(folder, config)
+    # Whole or not at all: half a config, left by a kill, would refuse the very run it belongs to.
+    write_text(folder / CONFIG_FILE, as_yaml(config))
+
+
+def check_claim(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run with another config.
+
+    A setting that its reelign did not have yet is taken to have stood at its default.
+    """
     path = folder / CONFIG_FILE
-    if path.exists() and path.read_text() != text:
+    if path.exists() and _filled(yaml.safe_load(path.read_text()), _plain(config), _defaults(config)) != _plain(config):
         raise ReelignError(
             f"The run {folder.name} in {folder.parent} was made with other settings or other data.",
             "Give this one a name of its own (run=NAME), or remove that folder.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    # Beside and renamed: half a config, left by a kill, would refuse the very run it belongs to.
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text)
-    beside.replace(path)
+
+
+def as_yaml(config: dict[str, Any]) -> str:
+    """Settings as a config file holds them."""
+    return str(yaml.safe_dump(_plain(config), sort_keys=False))
+
+
+def _defaults(config: dict[str, Any]) -> dict[str, Any]:
+    align = _plain(asdict(AlignSettings()))
+    objective = (config.get("align") or {}).get("objective") or {}
+    kinds = [kind for kind in (DPO, SFT, RWR, KTO) if kind().name == objective.get("name")]
+    return {"align": {**align, "objective": _plain(asdict(kinds[0]())) if kinds else {}}}
+
+
+def _filled(old: Any, new: Any, defaults: Any) -> Any:
+    """`old` with the defaults of what only `new` names."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(defaults, Mapping)):
+        return old
+    later = {key: defaults[key] for key in new if key not in old and key in defaults}
+    return {**{key: _filled(value, new.get(key), defaults.get(key)) for key, value in old.items()}, **later}
 
 
 def _watch(

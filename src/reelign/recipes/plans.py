@@ -13,10 +13,10 @@ from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
-from reelign.recipes.clips import load_latents
+from reelign.recipes.clips import Clip, load_latents
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import Candidate, PreferenceData, random_videos, real_videos
+from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips, random_videos, real_videos
 from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
@@ -58,6 +58,28 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
             "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
             "Judge more candidates, or lower min_margin.",
         )
+
+
+def samples_of(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> int:
+    """How many pairs or videos an epoch has."""
+    sides = 2 if isinstance(settings.objective, DPO) else 1
+    return len(training_clips(workspace, settings, data)) // sides
+
+
+def training_clips(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> list[Clip]:
+    """The videos of an epoch, those of a pair one after the other."""
+    match settings.objective:
+        case DPO():
+            return data.clips
+        case KTO():
+            return [each.clip for each in _labelled(data)]
+        case RWR():
+            return [each.clip for each in data.standing()]
+        case SFT(on="random"):
+            chance = generator_from(settings.seed, "random videos")
+            return [clip for clip, _ in random_clips(workspace, data, chance)]
+        case SFT(on=side):
+            return data.chosen if side == "chosen" else data.rejected
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,13 @@ class PreferenceData:
 
     def pairs(self, generator: Generator, cache: Path) -> tuple[Tensor, Tensor]:
         """Latents (pairs, 2, C, F, H, W), column 0 chosen, and (pairs,) rows of their prompts."""
-        clips = [clip for pair in zip(self.chosen, self.rejected, strict=True) for clip in pair]
-        latents = load_latents(clips, generator, cache)
+        latents = load_latents(self.clips, generator, cache)
         return latents.unflatten(0, (-1, 2)), torch.tensor(self.rows)
+
+    @property
+    def clips(self) -> list[Clip]:
+        """Chosen and rejected of each pair, one after the other."""
+        return [clip for pair in zip(self.chosen, self.rejected, strict=True) for clip in pair]
 
     @property
     def names(self) -> list[str]:
@@ -103,6 +108,17 @@ class PreferenceData:
         candidates = [each for each in self.standing() if abs(each.score) >= min_margin]
         dropped = {SMALL_MARGIN: len(self.rows) - len(clear)} if len(clear) < len(self.rows) else {}
         return self._only(clear, candidates, dropped)
+
+    def first(self, limit: int) -> PreferenceData:
+        """At most so many pairs and so many labels, from as many prompts as there are, of both kinds in turn."""
+        pairs = _in_turn(self.rows)[:limit]
+        labels = None
+        if self.candidates is not None:
+            kinds = _in_turn([each.score > 0 for each in self.candidates if each.score])
+            labelled = [each for each in self.candidates if each.score]
+            labels = [labelled[index] for index in kinds[:limit]]
+        only = self._only(pairs, labels or [], {})
+        return replace(only, candidates=labels, key=content_key(self.key, limit))
 
     def split(self, share: float, seed: int) -> tuple[PreferenceData, PreferenceData]:
         """A training part and a held-out part with that share of the prompts, at least one; no prompt is in both."""
@@ -135,6 +151,16 @@ class PreferenceData:
             candidates=candidates,
             left_out={**self.left_out, **dropped},
         )
+
+
+def _in_turn(kinds: Sequence[Hashable]) -> list[int]:
+    """Indices such that each kind comes once before any comes twice, in the order they have."""
+    seen: Counter[Hashable] = Counter()
+    rounds = []
+    for kind in kinds:
+        rounds.append(seen[kind])
+        seen[kind] += 1
+    return sorted(range(len(kinds)), key=rounds.__getitem__)
 
 
 def workspace_preferences(
@@ -202,6 +228,12 @@ def real_videos(path: Path, generator: Generator, cache: Path) -> tuple[Tensor, 
 
 
 def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Latents and prompts' rows of `random_clips`."""
+    drawn = random_clips(workspace, data, chance)
+    return torch.stack([stored_latents(clip) for clip, _ in drawn]), torch.tensor([row for _, row in drawn])
+
+
+def random_clips(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> list[tuple[Clip, int]]:
     """As many of the workspace's own base samples as there are pairs, drawn without a look at any judgement."""
     groups = workspace.groups("train", "")
     row = {text: index for index, text in enumerate(data.prompts)}
@@ -212,8 +244,7 @@ def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Gene
             "Generate candidates of these prompts first: reelign generate -w WORKSPACE",
         )
     drawn = [videos[index] for index in torch.randperm(len(videos), generator=chance)[: len(data.rows)].tolist()]
-    latents = torch.stack([stored_latents(_clip(workspace, video)) for video, _ in drawn])
-    return latents, torch.tensor([index for _, index in drawn])
+    return [(_clip(workspace, video), index) for video, index in drawn]
 
 
 def _clip(workspace: Workspace, video: Video) -> Clip:

@@ -110,8 +110,7 @@ def cached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -
     By itself, since its neighbours in a batch change the last bits, and a resumed run must see the very numbers.
     """
     readers = text_encoders(generator)
-    settings = {"dtypes": {name: str(reader.dtype) for name, reader in readers.items()}, **generator.call_arguments}
-    keys = {content_key("prompt", prompt, settings): prompt for prompt in prompts}
+    keys = _prompt_keys(prompts, generator)
     cache = TensorCache(folder, generator.identity)
     if cache.missing(keys):
         with holding(generator, *readers):
@@ -129,8 +128,7 @@ def cached_latents(paths: Sequence[Path], generator: Generator, folder: Path) ->
         ReelignError: a file cannot be read, or is of a size that the model cannot make: of all of them, before the
             first is encoded.
     """
-    vae = encoders(generator)[VAE]
-    keys = {path: content_key("latents", file_hash(path), str(vae.dtype)) for path in dict.fromkeys(paths)}
+    keys = _latent_keys(paths, generator)
     cache = TensorCache(folder, generator.identity)
     files = {key: path for path, key in keys.items()}
     missing = cache.missing(files)
@@ -141,6 +139,41 @@ def cached_latents(paths: Sequence[Path], generator: Generator, folder: Path) ->
             cache.fill(missing, lambda key: {"latents": _encoded(files[key], generator)}, title="encode videos")
     entries = cache.load(files)
     return {path: entries[key]["latents"] for path, key in keys.items()}
+
+
+def uncached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -> int:
+    """How many prompts `cached_prompts` would have to encode; nothing is read but names."""
+    return len(_missing(_prompt_keys(prompts, generator), generator, folder))
+
+
+def uncached_latents(paths: Sequence[Path], generator: Generator, folder: Path) -> int:
+    """How many videos `cached_latents` would have to encode.
+
+    Raises:
+        ReelignError: one of them is of a size that the model cannot make.
+    """
+    files = {key: path for path, key in _latent_keys(paths, generator).items()}
+    missing = _missing(files, generator, folder)
+    for key in missing:
+        _check_size(files[key], generator)
+    return len(missing)
+
+
+def _missing(keys: Iterable[str], generator: Generator, folder: Path) -> list[str]:
+    if not (folder / MANIFEST).exists():
+        return list(keys)
+    return TensorCache(folder, generator.identity).missing(keys)
+
+
+def _prompt_keys(prompts: Sequence[str], generator: Generator) -> dict[str, str]:
+    dtypes = {name: str(reader.dtype) for name, reader in text_encoders(generator).items()}
+    settings = {"dtypes": dtypes, **generator.call_arguments}
+    return {content_key("prompt", prompt, settings): prompt for prompt in prompts}
+
+
+def _latent_keys(paths: Sequence[Path], generator: Generator) -> dict[Path, str]:
+    dtype = str(encoders(generator)[VAE].dtype)
+    return {path: content_key("latents", file_hash(path), dtype) for path in dict.fromkeys(paths)}
 
 
 def file_hash(path: Path) -> str:

@@ -1,0 +1,146 @@
+"""What an alignment would do, found out without doing it: nothing is loaded, encoded, trained or written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import nn
+
+from reelign.generators.base import Generator, VideoSize
+from reelign.generators.encoders import VAE, encoders, text_encoders
+from reelign.recipes.clips import Clip, one_size
+from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, check_claim, run_content
+from reelign.recipes.plans import check, samples_of, training_clips
+from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.settings import AlignSettings
+from reelign.records import Workspace, read_videos
+from reelign.training import Policy
+from reelign.training.caches import uncached_latents, uncached_prompts
+from reelign.training.checkpoints import checkpoint_folders
+from reelign.video import probe_video
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Component:
+    """One model of the pipeline and what becomes of it."""
+
+    name: str
+    kind: str
+    """Its class."""
+    nbytes: int
+    """Of its weights in memory."""
+    used: str
+    """`training`, `encoding` (loaded for it and dropped again), or empty: it stays on disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlook:
+    """What `align` would do with the same arguments."""
+
+    model: str
+    settings: AlignSettings
+    """As resolved."""
+    pairs: int
+    prompts: int
+    left_out: dict[str, int]
+    """Ties and other rows that give no pair, by reason."""
+    samples: int
+    """Pairs or videos that are trained on."""
+    held_out: int
+    """Pairs that are kept out of training and watched."""
+    latents: tuple[int, ...]
+    """(C, F, H, W) of one video."""
+    components: list[Component]
+    trainable: int
+    """Parameters."""
+    prompts_to_encode: int
+    videos_to_encode: int
+    goes_on_from: int
+    """Step of the run's newest checkpoint; 0 begins it."""
+    files: list[Path]
+    """What will have been written at its end."""
+
+    @property
+    def epochs(self) -> float:
+        return self.settings.trainer.steps * self.settings.batch_size / self.samples
+
+
+def dry_run(
+    workspace: Workspace, generator: Generator, settings: AlignSettings, data: PreferenceData, *, anew: bool = False
+) -> Outlook:
+    """Look at everything that `align` looks at before its first step.
+
+    Args:
+        workspace, settings, data: as for `align`.
+        generator: may be one without weights (`load_generator(weights=False)`).
+        anew: the run does not go on with what its folder holds.
+    Raises:
+        ReelignError: whatever `align` would refuse: no preferences, videos of a wrong size, a run's name that is taken.
+    """
+    share = settings.monitor.held_out
+    kept, held_out = data.split(share, settings.seed) if share else (data, None)
+    check(settings, generator, kept)
+    folder = workspace.root / "runs" / settings.run
+    if not anew:
+        check_claim(folder, run_content(generator, settings, data))
+    clips = [*training_clips(workspace, settings, kept), *(held_out.clips if held_out else [])]
+    cache = workspace.root / "cache"
+    real = read_videos(Path(settings.real)) if settings.anchors.real else []
+    files = [clip.path for clip in clips if clip.shard is None] + [each.video for each in real]
+    texts = uncached_prompts([*data.prompts, *(each.prompt for each in real)], generator, cache / "text")
+    videos = uncached_latents(files, generator, cache / "latents")
+    shape = one_size({_latent_shape(clip, generator) for clip in dict.fromkeys(clips)})
+    checkpoints = [] if anew else checkpoint_folders(folder / "checkpoints")
+    return Outlook(
+        model=generator.identity,
+        settings=settings,
+        pairs=len(data.rows),
+        prompts=len(data.prompts),
+        left_out=data.left_out,
+        samples=samples_of(workspace, settings, kept),
+        held_out=min(len(held_out.rows), settings.monitor.max_pairs) if held_out else 0,
+        latents=shape,
+        components=_components(generator, encode_texts=texts > 0, encode_videos=videos > 0),
+        trainable=sum(each.numel() for each in Policy(generator, settings.lora).parameters.values()),
+        prompts_to_encode=texts,
+        videos_to_encode=videos,
+        goes_on_from=int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0,
+        files=_files(folder, settings),
+    )
+
+
+def _components(generator: Generator, *, encode_texts: bool, encode_videos: bool) -> list[Component]:
+    used = dict.fromkeys(generator.denoisers, "training")
+    used |= dict.fromkeys(text_encoders(generator), "encoding" if encode_texts else "")
+    used |= {VAE: "encoding" if encode_videos else ""}
+    models: dict[str, nn.Module] = {**generator.denoisers, **encoders(generator)}
+    return [
+        Component(
+            name=name,
+            kind=type(model).__name__,
+            nbytes=sum(each.nbytes for each in model.parameters()),
+            used=used[name],
+        )
+        for name, model in models.items()
+    ]
+
+
+def _latent_shape(clip: Clip, generator: Generator) -> tuple[int, ...]:
+    if clip.shard is None:
+        probe = probe_video(clip.path)
+        return generator.latent_shape(VideoSize(probe.num_frames, probe.height, probe.width))
+    with safe_open(clip.shard, framework="pt") as file:
+        return tuple(file.get_slice(str(clip.key)).get_shape())
+
+
+def _files(folder: Path, settings: AlignSettings) -> list[Path]:
+    trainer = settings.trainer
+    saved = sorted({*range(trainer.checkpoint_every, trainer.steps + 1, trainer.checkpoint_every), trainer.steps})
+    return [
+        folder / CONFIG_FILE,
+        folder / "metrics.jsonl",
+        *(folder / "checkpoints" / f"step-{step:06d}" for step in saved[-trainer.keep_checkpoints :]),
+        folder / ADAPTER_FOLDER / "pytorch_lora_weights.safetensors",
+    ]

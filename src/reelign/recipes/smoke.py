@@ -1,0 +1,38 @@
+"""A run cut down to a few videos and steps, with everything else as it will be: models, caches, batch, checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from reelign.recipes.offline import CONFIG_FILE
+from reelign.recipes.settings import AlignSettings
+
+STEPS = 4
+SUFFIX = "-smoke"
+
+
+def smoke_settings(settings: AlignSettings) -> AlignSettings:
+    """The settings of the cut-down run, under a name of its own.
+
+    The batch keeps its size, so that memory and seconds a step are the real run's; it then holds some videos twice.
+    """
+    trainer, monitor = settings.trainer, settings.monitor
+    return replace(
+        settings,
+        run=f"{settings.run}{SUFFIX}",
+        trainer=replace(trainer, steps=min(trainer.steps, STEPS), checkpoint_every=min(trainer.checkpoint_every, 2)),
+        monitor=replace(monitor, every=min(monitor.every, 2)),
+    )
+
+
+def clear_smoke(folder: Path) -> None:
+    """Remove an earlier smoke run of that name, which would otherwise be found finished; any other run is left."""
+    config = folder / CONFIG_FILE
+    if folder.name.endswith(SUFFIX) and config.exists():
+        steps = yaml.safe_load(config.read_text())["align"]["trainer"]["steps"]
+        if steps <= STEPS:
+            shutil.rmtree(folder)
