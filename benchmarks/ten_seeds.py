@@ -45,13 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("ten-seeds"), help="where the seeds' folders are made")
     parser.add_argument("--seeds", default="0-10", help="such as 0-10 or 1,2,5; 0 is the demo's default")
+    parser.add_argument("--files", default="0-10", help="seeds whose pairs also go out as files and come back in")
     parser.add_argument("--table", type=Path, default=Path("docs/ten-seeds.md"))
     parser.add_argument("--prompts", type=Path, help="other training prompts than the small world's")
     parser.add_argument("--held-out", type=Path, help="other held-out prompts")
     parser.add_argument("--settings", type=Path, help="a reelign.yaml for every workspace")
     given = parser.parse_args()
     try:
-        run_seeds(given.folder, seeds_in(given.seeds), given.prompts, given.held_out, given.settings)
+        with_files = seeds_in(given.files)
+        run_seeds(given.folder, seeds_in(given.seeds), given.prompts, given.held_out, given.settings, with_files)
         write_table(given.folder, given.table)
     except (ReelignError, RuntimeError) as error:
         sys.exit(str(error))
@@ -80,20 +82,23 @@ def run_seeds(
     prompts: Path | None,
     held_out: Path | None,
     settings: Path | None,
+    with_files: Iterable[int],
     command: Command = reelign_command,
 ) -> None:
     """Run what is not done yet. A seed that fails is noted with its reason, and the next is run."""
     for seed in seeds:
         own = folder / f"seed-{seed}"
-        if (own / FILES / RESULT).exists():
+        arms = {LOOP: _run_loop, **({FILES: _run_files} if seed in with_files else {})}
+        if all((own / arm / RESULT).exists() for arm in arms):
             print(f"seed {seed} is done", flush=True)
             continue
         print(f"\n===== seed {seed}", flush=True)
-        for name in (LOOP, FILES):
-            _make_workspace(own / name, prompts, held_out, settings, command)
+        for arm in arms:
+            _make_workspace(own / arm, prompts, held_out, settings, command)
         _check_fixed(own)
         try:
-            _run_loop(own, seed, command)
+            for run_arm in arms.values():
+                run_arm(own, seed, command)
         except RuntimeError as error:
             print(error, file=sys.stderr)
             write_text(own / FAILED, str(error))
@@ -113,8 +118,12 @@ def _make_workspace(
 
 
 def _run_loop(own: Path, seed: int, command: Command) -> None:
-    """The demo with its controls; then its pairs as mp4 files in a fresh workspace that knows nothing else of it."""
+    """The demo with its controls."""
     command("demo", own / LOOP, "--seed", seed, "--controls")
+
+
+def _run_files(own: Path, seed: int, command: Command) -> None:
+    """The demo's pairs as mp4 files in a fresh workspace that knows nothing else of it."""
     pairs = own / "pairs.csv"
     command("export", pairs, "-w", own / LOOP)
     command("align", "-w", own / FILES, "--pairs", pairs, f"seed={seed}")

@@ -32,6 +32,7 @@ class Seed:
     fixed: dict[str, str]
     loop: dict[str, Any] | None
     files: dict[str, Any] | None
+    wants_files: bool
     failure: str
 
 
@@ -59,6 +60,7 @@ def read_seeds(folder: Path) -> list[Seed]:
             fixed=json.loads(path.read_text()),
             loop=_read(path.parent / LOOP / RESULT),
             files=_read(path.parent / FILES / RESULT),
+            wants_files=(path.parent / FILES).exists(),
             failure=(path.parent / FAILED).read_text() if (path.parent / FAILED).exists() else "",
         )
         for path in folder.glob(f"seed-*/{FIXED}")
@@ -103,7 +105,7 @@ def _unfinished(seeds: Sequence[Seed]) -> list[str]:
     return [
         f"seed {seed.number} ({seed.failure.splitlines()[0] if seed.failure else 'stopped'})"
         for seed in seeds
-        if not (seed.loop and seed.files)
+        if not seed.loop or (seed.wants_files and not seed.files)
     ]
 
 
@@ -139,7 +141,8 @@ def _arms(seeds: Sequence[Seed]) -> str:
     rows = []
     for seed, result in _ended(seeds):
         controls = [result["controls"].get(name) for name in names]
-        rows.append([_label(seed), _gain(result), *map(_gain, controls), _gain(seed.files)])
+        files = _gain(seed.files) if seed.wants_files else "–"
+        rows.append([_label(seed), _gain(result), *map(_gain, controls), files])
     title = "## Controls, and the same pairs as mp4 files in a fresh workspace\n\n"
     return title + _table(["seed", "Flow-DPO", *(what[name] for name in names), "pairs as files"], rows)
 

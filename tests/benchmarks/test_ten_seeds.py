@@ -63,14 +63,14 @@ def test_a_seed_is_run_once_and_every_arm_is_in_the_table(scripts: tuple[ModuleT
     script, table = scripts
     options, seeds = small(tmp_path), tmp_path / "seeds"
     first = Commands(tmp_path, failing="export")
-    script.run_seeds(seeds, [3], **options, command=first)
+    script.run_seeds(seeds, [3], **options, with_files=[3], command=first)
     table.write_table(seeds, tmp_path / "table.md")
     page = (tmp_path / "table.md").read_text()
     assert "Begun and not ended: seed 3 (reelign: The gradient at step 2 is not finite.)" in page
     assert "not ended |" in page
 
     again = Commands(tmp_path)
-    script.run_seeds(seeds, [3], **options, command=again)
+    script.run_seeds(seeds, [3], **options, with_files=[3], command=again)
     assert again.run == ["init", "init", "demo", "export", "align", "evaluate", "report"]
     table.write_table(seeds, tmp_path / "table.md")
     page = (tmp_path / "table.md").read_text()
@@ -87,17 +87,28 @@ def test_a_seed_is_run_once_and_every_arm_is_in_the_table(scripts: tuple[ModuleT
     assert [f"{gain:+.3f}" for gain in gains] == [cell.split()[0] for cell in row.split("|")[2:-1]]
 
     done = Commands(tmp_path)
-    script.run_seeds(seeds, [3], **options, command=done)
+    script.run_seeds(seeds, [3], **options, with_files=[3], command=done)
     assert done.run == []
+
+
+def test_a_seed_may_go_without_the_arm_of_files(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    begun(tmp_path, 1, result=result_of(0.1), arms=("loop",))
+    done = Commands(tmp_path)
+    scripts[0].run_seeds(tmp_path, [1], None, None, None, with_files=[0], command=done)
+    assert done.run == []
+    scripts[1].write_table(tmp_path, tmp_path / "table.md")
+    page = (tmp_path / "table.md").read_text()
+    assert "Begun and not ended: none" in page
+    assert "| – |" in page
 
 
 def test_a_seed_begun_with_other_settings_is_refused(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     options, seeds = small(tmp_path), tmp_path / "seeds"
     broken = Commands(tmp_path, failing="demo")
-    scripts[0].run_seeds(seeds, [1], **options, command=broken)
+    scripts[0].run_seeds(seeds, [1], **options, with_files=[1], command=broken)
     options["settings"].write_text(SETTINGS.replace("rank: 4", "rank: 8"))
     with pytest.raises(ReelignError, match="begun with other config"):
-        scripts[0].run_seeds(seeds, [1], **options, command=broken)
+        scripts[0].run_seeds(seeds, [1], **options, with_files=[1], command=broken)
 
 
 def test_a_setting_added_later_counts_where_it_is_not_at_its_default(scripts: tuple[ModuleType, ModuleType]) -> None:
@@ -130,11 +141,18 @@ def test_every_setting_known_at_first_is_told(scripts: tuple[ModuleType, ModuleT
     assert told == scripts[0].FIRST_FIELDS - of_other_objectives
 
 
-def begun(folder: Path, seed: int, *, config: str = "c0", result: dict[str, Any] | None = None) -> None:
+def begun(
+    folder: Path,
+    seed: int,
+    *,
+    config: str = "c0",
+    result: dict[str, Any] | None = None,
+    arms: tuple[str, ...] = ("loop", "files"),
+) -> None:
     own = folder / f"seed-{seed}"
     own.mkdir(parents=True)
     (own / "fixed.json").write_text(json.dumps({"judges": "j0", "config": config}))
-    for arm in ("loop", "files") if result else ():
+    for arm in arms if result else ():
         run = own / arm / "runs" / "align"
         run.mkdir(parents=True)
         (run / "result.json").write_text(json.dumps(result))
