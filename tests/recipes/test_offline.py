@@ -75,6 +75,20 @@ def test_swapped_preferences_train_the_other_way(judged: Workspace, tiny_wan_fol
     assert opposite < 0
 
 
+def test_the_adapter_is_the_moving_average_where_one_is_kept(judged: Workspace, tiny_wan_folder: Path) -> None:
+    model, two_steps = str(tiny_wan_folder), replace(SETTINGS.trainer, steps=2)
+    weights = []
+    for run, steps, decay in (("one", 1, 0.0), ("two", 2, 0.0), ("average", 2, 0.75)):
+        trainer = replace(two_steps, steps=steps, ema_decay=decay)
+        weights.append(
+            adapter(align(judged, load_generator(model), replace(SETTINGS, trainer=trainer, run=run)).folder)
+        )
+    first, second, average = weights
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name, tensor in average.items():
+        torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * second[name])
+
+
 @pytest.mark.parametrize("on", ["chosen", "random"])
 def test_sft_trains_on_single_videos(judged: Workspace, tiny_wan: Generator, on: str) -> None:
     settings = replace(SETTINGS, objective=SFT(on=on), run=on)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
-from reelign.training import HeldOutPairs, Policy, Trainer
+from reelign.training import ALONE, HeldOutPairs, Policy, Ranks, Trainer
 from reelign.training.caches import cached_prompts
+from reelign.training.sharding import wanted_by_launcher
 
 __all__ = ["ADAPTER_FOLDER", "CONFIG_FILE", "AlignSettings", "Aligned", "align", "claim_run"]
 
@@ -51,7 +52,12 @@ class Aligned:
 
 
 def align(
-    workspace: Workspace, generator: Generator, settings: AlignSettings, *, data: PreferenceData | None = None
+    workspace: Workspace,
+    generator: Generator,
+    settings: AlignSettings,
+    *,
+    data: PreferenceData | None = None,
+    ranks: Ranks = ALONE,
 ) -> Aligned:
     """Train an adapter on the workspace's preferences, or on the given ones; a stopped run goes on.
 
@@ -60,6 +66,7 @@ def align(
         generator: the base; it carries the trained adapter afterwards.
         settings: the objective and how to optimise it.
         data: preferences from elsewhere, such as `training_data` of a file of pairs.
+        ranks: the processes that train together; `batch_size` is that of each.
     Raises:
         ReelignError: there are no preferences, or the run's name is taken by one with other settings.
     """
@@ -68,14 +75,20 @@ def align(
     kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
     check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
-    claim_run(folder, run_content(generator, settings, data))
-    policy = Policy(generator, settings.lora, seed=settings.seed)
-    conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
-    monitors = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
-    plan = Planner(workspace, generator, settings, kept, conditioning).plan()
+    together = replace(settings, batch_size=settings.batch_size * ranks.count)
+    with ranks.first():
+        if ranks.main:
+            claim_run(folder, run_content(generator, settings, data))
+        conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
+        monitors = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
+        plan = Planner(workspace, generator, together, kept, conditioning).plan()
+    sharded = settings.trainer.sharded or wanted_by_launcher()
+    policy = Policy(generator, settings.lora, seed=settings.seed, ranks=ranks, sharded=sharded)
     title = f"align {settings.run}"
     trainer = Trainer(policy, plan.stream, plan.step, settings.trainer, folder, title=title, monitors=monitors)
     started_from = trainer.train()
+    if trainer.ema:
+        policy.load_state_dict(trainer.ema)
     policy.save(folder / ADAPTER_FOLDER)
     return Aligned(folder, folder / ADAPTER_FOLDER, plan.samples, data.left_out, started_from, trainer.verdict())
 
