@@ -112,7 +112,8 @@ def align(
     if limit is not None:
         clear_smoke(opened.root / "runs" / wanted.run)
     with measured(opened.root, "align", wanted.run):
-        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data())
+        how = settings_of(opened, "generate")
+        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data(), sampling=how)
 
 
 def plan_alignment(
@@ -126,7 +127,8 @@ def plan_alignment(
 ) -> Outlook:
     """What `align` would do with the same arguments; it reads the data, loads no weights and starts nothing."""
     opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
-    return dry_run(opened, load_model(opened, weights=False), wanted, data(), anew=limit is not None)
+    how = settings_of(opened, "generate")
+    return dry_run(opened, load_model(opened, weights=False), wanted, data(), sampling=how, anew=limit is not None)
 
 
 def _alignment(

@@ -37,7 +37,7 @@ def test_it_says_what_align_then_does(judged: Workspace, outline: Generator, tin
     assert found.epochs == 12.0
     assert {part.name: part.used for part in found.components} == {
         "transformer": "training",
-        "text_encoder": "encoding",
+        "text_encoder": "at times",
         "vae": "",
     }
     done = align(judged, tiny_wan, SETTINGS)

@@ -21,8 +21,9 @@ from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import encoders
 from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.file_data import file_preferences
-from reelign.recipes.offline import AlignSettings, align, as_yaml, claim_run, run_content
+from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.preference_data import PreferenceData, workspace_preferences
+from reelign.recipes.run_config import as_yaml, claim_run, run_content
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings

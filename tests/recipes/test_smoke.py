@@ -9,7 +9,7 @@ import pytest
 
 from recipes.test_offline import SETTINGS
 from reelign.objectives import KTO
-from reelign.recipes.offline import claim_run
+from reelign.recipes.run_config import claim_run
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import Workspace

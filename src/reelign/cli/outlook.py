@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from reelign.recipes.dry_run import Component, Outlook
 
+FATES = {"training": "stays loaded", "at times": "loaded when it is needed, then dropped", "": "not loaded"}
+
 
 def print_outlook(found: Outlook) -> None:
     """Settings, data, steps, models and files of a run that was not started."""
-    from reelign.recipes.offline import as_yaml
+    from reelign.recipes.run_config import as_yaml
 
     settings = as_yaml({"align": asdict(found.settings)}).rstrip()
     parts = [*_data(found), *_steps(found), *_models(found), *_files(found)]
@@ -46,8 +48,7 @@ def _models(found: Outlook) -> list[str]:
 
 
 def _model(part: Component) -> str:
-    fate = {"training": "stays loaded", "encoding": "loaded to encode, then dropped", "": "not loaded"}[part.used]
-    return f"  {part.name}: {part.kind}, {part.nbytes / 1e9:.3g} GB, {fate}"
+    return f"  {part.name}: {part.kind}, {part.nbytes / 1e9:.3g} GB, {FATES[part.used]}"
 
 
 def _files(found: Outlook) -> list[str]:

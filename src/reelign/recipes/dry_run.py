@@ -11,14 +11,17 @@ from torch import nn
 from reelign.generators.base import Generator, VideoSize
 from reelign.generators.encoders import VAE, encoders, text_encoders
 from reelign.recipes.clips import Clip, one_size
-from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, check_claim, run_content
+from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.plans import check, samples_of, training_clips
 from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
 from reelign.training.caches import uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
+from reelign.training.trackers import check_trackers
 from reelign.video import probe_video
 
 
@@ -32,7 +35,7 @@ class Component:
     nbytes: int
     """Of its weights in memory."""
     used: str
-    """`training`, `encoding` (loaded for it and dropped again), or empty: it stays on disk."""
+    """`training`, `at times` (loaded to encode or decode and dropped again), or empty: it stays on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,17 +71,24 @@ class Outlook:
 
 
 def dry_run(
-    workspace: Workspace, generator: Generator, settings: AlignSettings, data: PreferenceData, *, anew: bool = False
+    workspace: Workspace,
+    generator: Generator,
+    settings: AlignSettings,
+    data: PreferenceData,
+    *,
+    sampling: GenerateSettings | None = None,
+    anew: bool = False,
 ) -> Outlook:
     """Look at everything that `align` looks at before its first step.
 
     Args:
-        workspace, settings, data: as for `align`.
+        workspace, settings, data, sampling: as for `align`.
         generator: may be one without weights (`load_generator(weights=False)`).
         anew: the run does not go on with what its folder holds.
     Raises:
         ReelignError: whatever `align` would refuse: no preferences, videos of a wrong size, a run's name that is taken.
     """
+    check_trackers(settings.trackers)
     share = settings.monitor.held_out
     kept, held_out = data.split(share, settings.seed) if share else (data, None)
     check(settings, generator, kept)
@@ -89,7 +99,10 @@ def dry_run(
     cache = workspace.root / "cache"
     real = read_videos(Path(settings.real)) if settings.anchors.real else []
     files = [clip.path for clip in clips if clip.shard is None] + [each.video for each in real]
-    texts = uncached_prompts([*data.prompts, *(each.prompt for each in real)], generator, cache / "text")
+    prompts = [*data.prompts, *(each.prompt for each in real), *settings.samples.texts(workspace, data.prompts)]
+    if settings.samples.every:
+        prompts.append(Sampling.resolve(sampling or GenerateSettings(), generator).negative_prompt)
+    texts = uncached_prompts(list(dict.fromkeys(prompts)), generator, cache / "text")
     videos = uncached_latents(files, generator, cache / "latents")
     shape = one_size({_latent_shape(clip, generator) for clip in dict.fromkeys(clips)})
     checkpoints = [] if anew else checkpoint_folders(folder / "checkpoints")
@@ -102,7 +115,7 @@ def dry_run(
         samples=samples_of(workspace, settings, kept),
         held_out=min(len(held_out.rows), settings.monitor.max_pairs) if held_out else 0,
         latents=shape,
-        components=_components(generator, encode_texts=texts > 0, encode_videos=videos > 0),
+        components=_components(generator, texts=texts > 0, videos=videos > 0 or settings.samples.every > 0),
         trainable=sum(each.numel() for each in Policy(generator, settings.lora).parameters.values()),
         prompts_to_encode=texts,
         videos_to_encode=videos,
@@ -111,10 +124,10 @@ def dry_run(
     )
 
 
-def _components(generator: Generator, *, encode_texts: bool, encode_videos: bool) -> list[Component]:
+def _components(generator: Generator, *, texts: bool, videos: bool) -> list[Component]:
     used = dict.fromkeys(generator.denoisers, "training")
-    used |= dict.fromkeys(text_encoders(generator), "encoding" if encode_texts else "")
-    used |= {VAE: "encoding" if encode_videos else ""}
+    used |= dict.fromkeys(text_encoders(generator), "at times" if texts else "")
+    used |= {VAE: "at times" if videos else ""}
     models: dict[str, nn.Module] = {**generator.denoisers, **encoders(generator)}
     return [
         Component(
@@ -138,9 +151,12 @@ def _latent_shape(clip: Clip, generator: Generator) -> tuple[int, ...]:
 def _files(folder: Path, settings: AlignSettings) -> list[Path]:
     trainer = settings.trainer
     saved = sorted({*range(trainer.checkpoint_every, trainer.steps + 1, trainer.checkpoint_every), trainer.steps})
+    every = settings.samples.every
+    looks = [f"step-{step:06d}.png" for step in range(0, trainer.steps + 1, every)] if every else []
     return [
         folder / CONFIG_FILE,
         folder / "metrics.jsonl",
+        *(folder / "samples" / look for look in looks),
         *(folder / "checkpoints" / f"step-{step:06d}" for step in saved[-trainer.keep_checkpoints :]),
         folder / ADAPTER_FOLDER / "pytorch_lora_weights.safetensors",
     ]

@@ -14,7 +14,9 @@ from reelign.objectives.dpo import DPO
 from reelign.objectives.kto import KTO
 from reelign.objectives.rwr import RWR
 from reelign.objectives.sft import SFT
+from reelign.recipes.samples import SampleSettings
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
+from reelign.training.trackers import TrackerName
 
 Objective = Annotated[DPO | SFT | RWR | KTO, Field(discriminator="name")]
 
@@ -50,12 +52,15 @@ class AlignSettings:
     """Draws of sigma and noise that each pair keeps and visits in turn, an epoch each; the reference's errors at them
     are paid once and kept for later epochs and runs. 0 draws afresh at every visit. DPO only."""
     batch_size: int = 16
-    """Pairs (or videos) per optimiser step."""
+    """Pairs (or videos) per optimiser step, of each rank where several train together."""
     micro_batch_size: int = 16
     """Of which this many go through the model at once; smaller saves memory and changes nothing else."""
     lora: LoRA = field(default_factory=LoRA)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    samples: SampleSettings = field(default_factory=SampleSettings)
+    trackers: tuple[TrackerName, ...] | None = None
+    """Where metrics and sample videos are shown beside `metrics.jsonl`; None is TensorBoard where it is installed."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from reelign.recipes.offline import CONFIG_FILE
+from reelign.recipes.run_config import CONFIG_FILE
 from reelign.recipes.settings import AlignSettings
 
 STEPS = 4
@@ -20,12 +20,13 @@ def smoke_settings(settings: AlignSettings) -> AlignSettings:
 
     The batch keeps its size, so that memory and seconds a step are the real run's; it then holds some videos twice.
     """
-    trainer, monitor = settings.trainer, settings.monitor
+    trainer, monitor, samples = settings.trainer, settings.monitor, settings.samples
     return replace(
         settings,
         run=f"{settings.run}{SUFFIX}",
         trainer=replace(trainer, steps=min(trainer.steps, STEPS), checkpoint_every=min(trainer.checkpoint_every, 2)),
         monitor=replace(monitor, every=min(monitor.every, 2)),
+        samples=replace(samples, every=min(samples.every, 2)),
     )
 
 

@@ -1,11 +1,10 @@
-"""`metrics.jsonl`, one object a step, beside TensorBoard files where TensorBoard is installed."""
+"""`metrics.jsonl`, one object a step, whatever trackers there are beside it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 
 class MetricsLog:
@@ -22,18 +21,12 @@ class MetricsLog:
         kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= start]
         self.path.write_text("".join(f"{line}\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
-        self._board = _tensorboard(folder / "tensorboard", start)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        if self._board is not None:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -43,11 +36,3 @@ def _whole_lines(path: Path) -> list[str]:
     text = path.read_text()
     lines = text.splitlines()
     return lines if text.endswith("\n") or not lines else lines[:-1]
-
-
-def _tensorboard(folder: Path, start: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=start + 1)

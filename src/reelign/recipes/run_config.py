@@ -1,0 +1,85 @@
+"""What a run was made with, in its folder's `config.yaml`: written once, and compared when it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reelign.errors import ReelignError
+from reelign.files import write_text
+from reelign.generators.base import Generator
+from reelign.objectives import DPO, KTO, RWR, SFT
+from reelign.recipes.plans import data_key
+from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.settings import AlignSettings
+
+CONFIG_FILE = "config.yaml"
+ONLOOKERS = ("samples", "trackers")
+"""Settings that a run may go on without, or with others: they change nothing of what is trained."""
+
+
+def run_content(generator: Generator, settings: AlignSettings, data: PreferenceData) -> dict[str, Any]:
+    """All that decides what a run comes to."""
+    return {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)}
+
+
+def claim_run(folder: Path, config: dict[str, Any]) -> None:
+    """Write the resolved config into the run's folder, or refuse one that holds a run with another config."""
+    check_claim(folder, config)
+    # Whole or not at all: half a config, left by a kill, would refuse the very run it belongs to.
+    write_text(folder / CONFIG_FILE, as_yaml(config))
+
+
+def check_claim(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run with another config.
+
+    A setting that its reelign did not have yet is taken to have stood at its default.
+    """
+    path, new = folder / CONFIG_FILE, _plain(config)
+    if not path.exists():
+        return
+    old = _filled(yaml.safe_load(path.read_text()), new, _defaults(config))
+    if _deciding(old) != _deciding(new):
+        raise ReelignError(
+            f"The run {folder.name} in {folder.parent} was made with other settings or other data.",
+            "Give this one a name of its own (run=NAME), or remove that folder.",
+        )
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what only looks on."""
+    align = {name: value for name, value in (config.get("align") or {}).items() if name not in ONLOOKERS}
+    return {**config, "align": align}
+
+
+def as_yaml(config: dict[str, Any]) -> str:
+    """Settings as a config file holds them."""
+    return str(yaml.safe_dump(_plain(config), sort_keys=False))
+
+
+def _defaults(config: dict[str, Any]) -> dict[str, Any]:
+    align = _plain(asdict(AlignSettings()))
+    objective = (config.get("align") or {}).get("objective") or {}
+    kinds = [kind for kind in (DPO, SFT, RWR, KTO) if kind().name == objective.get("name")]
+    return {"align": {**align, "objective": _plain(asdict(kinds[0]())) if kinds else {}}}
+
+
+def _filled(old: Any, new: Any, defaults: Any) -> Any:
+    """`old` with the defaults of what only `new` names."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(defaults, Mapping)):
+        return old
+    later = {key: defaults[key] for key in new if key not in old and key in defaults}
+    return {**{key: _filled(value, new.get(key), defaults.get(key)) for key, value in old.items()}, **later}
+
+
+def _plain(value: Any) -> Any:
+    """What YAML can hold: tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
