@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
+from reelign.training.launch import start_ranks, together
 from reelign.video import write_video
 
 EVALUATION = "evaluation.json"
@@ -108,12 +110,16 @@ def align(
         format: the layout's name where it is not to be recognised.
         limit: try it out first: a few steps on so many pairs or videos as a run of its own, made anew every time.
     """
-    opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
-    if limit is not None:
-        clear_smoke(opened.root / "runs" / wanted.run)
-    with measured(opened.root, "align", wanted.run):
-        how = settings_of(opened, "generate")
-        return align_offline(opened, load_model(opened, encoders=False), wanted, data=data(), sampling=how)
+    ranks = start_ranks()
+    with together(ranks):
+        with ranks.first():  # an older workspace is migrated as it is opened
+            opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
+            if limit is not None and ranks.main:
+                clear_smoke(opened.root / "runs" / wanted.run)
+        with measured(opened.root, "align", wanted.run) if ranks.main else nullcontext():
+            how = settings_of(opened, "generate")
+            model = load_model(opened, encoders=False)
+            return align_offline(opened, model, wanted, data=data(), sampling=how, ranks=ranks)
 
 
 def plan_alignment(

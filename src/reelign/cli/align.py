@@ -31,12 +31,15 @@ def align(
     what it would do, with `--limit 4` it tries everything out on four pairs.
     """
     from reelign import stages
+    from reelign.training.launch import start_ranks
 
     if dry_run:
         found = stages.plan_alignment(workspace, pairs=pairs, format=format, limit=limit, layers=layers(settings))
         print_outlook(found)
         return
     done = stages.align(workspace, pairs=pairs, format=format, limit=limit, layers=layers(settings))
+    if not start_ranks().main:
+        return
     for reason, count in done.left_out.items():
         print(f"left out: {count} x {reason}")
     if done.stopped is not None:

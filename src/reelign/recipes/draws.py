@@ -10,7 +10,7 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.settings import AlignSettings
-from reelign.training import Draw, make_draw
+from reelign.training import ALONE, Draw, Ranks, make_draw
 
 ATTEMPTS = 200
 
@@ -45,9 +45,10 @@ def draw_for(shape: Sequence[int], settings: AlignSettings, generator: Generator
     )
 
 
-def micro_batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `count` rows."""
-    return (slice(start, start + size) for start in range(0, count, size))
+def micro_batches(count: int, size: int, ranks: Ranks = ALONE) -> Iterator[slice]:
+    """Slices of at most `size` that cover this rank's part of `count` rows."""
+    own = ranks.rows(count)
+    return (slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size))
 
 
 def take(conditioning: Conditioning, rows: slice, times: int = 1) -> Conditioning:

@@ -17,9 +17,9 @@ from reelign.training import Draw, Policy, VideoBatch, velocity_errors
 class KTOStep:
     """KTO on latents; `batch.values` says which videos are desirable.
 
-    The baseline is taken over the whole accumulated batch before any gradient, so that micro-batches add up to the
-    gradient of the big batch. The reference's errors of that pass are used again: two forwards without gradients and
-    one with per video, two more for a mismatched baseline.
+    The baseline is taken over the whole accumulated batch of all ranks before any gradient, so that micro-batches add
+    up to the gradient of the big batch. The reference's errors of that pass are used again: two forwards without
+    gradients and one with per video, two more for a mismatched baseline.
 
     Args:
         objective: its β under the mean reduction.
@@ -46,7 +46,7 @@ class KTOStep:
         else:
             baseline = kto_baseline(error, reference)
         total = 0.0
-        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size):
+        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size, policy.ranks):
             latents, conditioning = batch.latents[rows].to(device), take(batch.conditioning, rows)
             graded = velocity_errors(policy, latents, conditioning, draw[rows], weights=("policy",))["policy"]
             losses = objective.weighted(
@@ -55,18 +55,19 @@ class KTOStep:
             loss = losses.sum() / len(batch.latents)
             loss.backward()
             total += float(loss.detach())
-        return {"loss": total, **_metrics(reference - error, desirable, baseline)}
+        return {"loss": policy.ranks.sum(total), **_metrics(reference - error, desirable, baseline)}
 
     @torch.no_grad()
     def _measure(
         self, policy: Policy, batch: VideoBatch, draw: Draw, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
-        """Errors of policy and reference, (videos,) each, over the whole batch and without gradients."""
+        """Errors of policy and reference, (videos,) each, over the batch of all ranks and without gradients."""
         found = []
-        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size):
+        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size, policy.ranks):
             latents = batch.latents[rows].to(policy.generator.device)
             found.append(velocity_errors(policy, latents, take(conditioning, rows), draw[rows]))
-        return torch.cat([each["policy"] for each in found]), torch.cat([each["reference"] for each in found])
+        error, reference = (torch.cat([each[name] for each in found]) for name in ("policy", "reference"))
+        return policy.ranks.gather(error), policy.ranks.gather(reference)
 
 
 def _rolled(conditioning: Conditioning) -> Conditioning:

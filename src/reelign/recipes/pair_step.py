@@ -47,16 +47,20 @@ class DPOStep:
         level = self.objective.beta if self.auto is None else self.auto.beta
         beta = beta_at(level, draw.sigma, self.objective.schedule)
         weight = 1.0 if batch.values is None else batch.values.to(device)
-        errors, references, asked = [], [], 0
-        for rows in micro_batches(pairs, self.settings.micro_batch_size):
-            error, reference, unknown = self._errors(policy, batch, draw, rows)
-            asked += unknown
+        errors, references, unknown = [], [], []
+        for rows in micro_batches(pairs, self.settings.micro_batch_size, policy.ranks):
+            error, reference, asked = self._errors(policy, batch, draw, rows)
             (self._loss(error, reference, part(beta, rows), part(weight, rows)).sum() / pairs).backward()
             errors.append(error.detach())
             references.append(reference)
-        metrics = self._metrics(torch.cat(errors), torch.cat(references), beta, weight, level)
+            unknown.append(asked)
+        error, reference, asked = (policy.ranks.gather(torch.cat(each)) for each in (errors, references, unknown))
+        if self.cache is not None:
+            assert isinstance(batch, SlottedBatch)
+            self.cache.keep(batch.visits, reference, asked, write=policy.ranks.main)
+        metrics = self._metrics(error, reference, beta, weight, level)
         # Two graded of the policy, and two ungraded of the reference where it was asked.
-        return {**metrics, "forwards_per_pair": 2 + 2 * asked / pairs}
+        return {**metrics, "forwards_per_pair": 2 + 2 * int(asked.sum()) / pairs}
 
     def _draw(self, policy: Policy, batch: PairBatch) -> Draw:
         if self.cache is None:
@@ -64,18 +68,19 @@ class DPOStep:
         assert isinstance(batch, SlottedBatch)
         return self.cache.draw(batch.visits, batch.latents.shape[2:])
 
-    def _errors(self, policy: Policy, batch: PairBatch, draw: Draw, rows: slice) -> tuple[Tensor, Tensor, int]:
-        """Errors (pairs, 2) of policy and reference, and of how many pairs the reference was asked."""
+    def _errors(self, policy: Policy, batch: PairBatch, draw: Draw, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors (pairs, 2) of policy and reference, and (pairs,) of which pairs the reference was asked."""
         pairs = batch.latents[rows].to(policy.generator.device)
         latents, conditioning, shared = pairs.flatten(0, 1), take(batch.conditioning, rows, 2), draw[rows].repeat(2)
         if self.cache is None:
             both = velocity_errors(policy, latents, conditioning, shared)
-            return both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2)), len(pairs)
+            asked = torch.ones(len(pairs), dtype=torch.bool)
+            return both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2)), asked
         assert isinstance(batch, SlottedBatch)
         own = take(batch.conditioning, rows)
-        reference, unknown = self.cache.reference(policy, batch.visits[rows], pairs, own, draw[rows])
+        reference, asked = self.cache.reference(policy, batch.visits[rows], pairs, own, draw[rows])
         error = velocity_errors(policy, latents, conditioning, shared, weights=("policy",))["policy"]
-        return error.unflatten(0, (-1, 2)), reference, unknown
+        return error.unflatten(0, (-1, 2)), reference, asked
 
     def _loss(self, error: Tensor, reference: Tensor, beta: float | Tensor, weight: float | Tensor) -> Tensor:
         loss = weight * dpo_loss(error, reference, beta=beta)

@@ -90,29 +90,44 @@ class ReferenceCache:
 
     def reference(
         self, policy: Policy, visits: Sequence[Visit], latents: Tensor, conditioning: Conditioning, draw: Draw
-    ) -> tuple[Tensor, int]:
-        """Reference errors (pairs, 2) at the draws of these visits, and how many of the pairs had to be asked for.
+    ) -> tuple[Tensor, Tensor]:
+        """Reference errors (pairs, 2) at the draws of these visits, and (pairs,) which had to be asked for.
 
         Args:
             latents: (pairs, 2, C, F, H, W).
             conditioning, draw: a row per pair.
         """
         keys = [f"{self.pairs[row]}/{slot}" for row, slot in visits]
-        unknown = [place for place, key in enumerate(keys) if key not in self.errors]
-        if unknown:
-            rows = torch.tensor(unknown)
+        asked = torch.tensor([key not in self.errors for key in keys])
+        needed = asked.nonzero()[:, 0]
+        if policy.sharded and policy.ranks.any(bool(len(needed)))[0]:
+            # Split weights are brought together for all ranks or for none: those that know ask for one all the same.
+            needed = needed if len(needed) else torch.zeros(1, dtype=torch.long)
+        if len(needed):
+            rows = needed
             both = conditioning.take(rows.repeat_interleave(2))
             at = rows.to(draw.sigma.device)
             own = Draw(draw.sigma[at], draw.noise[at]).repeat(2)
             found = velocity_errors(policy, latents[at].flatten(0, 1), both, own, weights=("reference",))["reference"]
-            self._keep([keys[place] for place in unknown], found.unflatten(0, (-1, 2)).tolist())
+            for place, errors in zip(needed.tolist(), found.unflatten(0, (-1, 2)).tolist(), strict=True):
+                self.errors.setdefault(keys[place], errors)
         known = torch.tensor([self.errors[key] for key in keys], dtype=torch.float32, device=latents.device)
-        return known, len(unknown)
+        return known, asked
 
-    def _keep(self, keys: Sequence[str], errors: Sequence[Sequence[float]]) -> None:
-        made = dict(zip(keys, errors, strict=True))
-        with self.path.open("a") as file:
-            file.write("".join(f"{json.dumps({key: value})}\n" for key, value in made.items()))
+    def keep(self, visits: Sequence[Visit], errors: Tensor, asked: Tensor, *, write: bool = True) -> None:
+        """Remember the errors (pairs, 2) of a whole batch that were asked for, on whichever rank.
+
+        Args:
+            visits: of the batch.
+            errors: of the reference, at them.
+            asked: (pairs,) bool.
+            write: also on disk.
+        """
+        found = zip(visits, errors.tolist(), asked.tolist(), strict=True)
+        made = {f"{self.pairs[row]}/{slot}": error for (row, slot), error, new in found if new}
+        if made and write:
+            with self.path.open("a") as file:
+                file.write("".join(f"{json.dumps({key: value})}\n" for key, value in made.items()))
         self.errors.update(made)
 
 

@@ -26,7 +26,7 @@ class SFTStep:
         videos, device = len(batch.latents), policy.generator.device
         draw = draw_for(batch.latents.shape, self.settings, policy.generator, batch.seed)
         total = 0.0
-        for rows in micro_batches(videos, self.settings.micro_batch_size):
+        for rows in micro_batches(videos, self.settings.micro_batch_size, policy.ranks):
             latents = batch.latents[rows].to(device)
             found = velocity_errors(policy, latents, take(batch.conditioning, rows), draw[rows], weights=("policy",))
             if isinstance(self.objective, RWR):
@@ -38,7 +38,7 @@ class SFTStep:
             loss = losses.sum() / videos
             (self.scale * loss if self.scale != 1 else loss).backward()
             total += float(loss.detach())
-        return {"loss": total}
+        return {"loss": policy.ranks.sum(total)}
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from reelign.spriteworld.prompts import all_captions, parse
 from reelign.spriteworld.world import Mix, sample_mix
 from reelign.training.checkpoints import load_checkpoint
 from reelign.training.policy import Policy
+from reelign.training.settings import TrainerSettings
 from reelign.training.streams import ShuffledStream
-from reelign.training.trainer import Trainer, TrainerSettings
+from reelign.training.trainer import Trainer
 
 SHIPPED = Path(__file__).parent / "pipeline"
 

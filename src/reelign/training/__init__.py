@@ -1,12 +1,16 @@
 """Training: the policy, velocity errors, the one loop, its checkpoints and streams."""
 
 from reelign.training.errors import Draw, make_draw, velocity_errors
+from reelign.training.interfaces import Monitor, Stateful, Step
 from reelign.training.monitors import HeldOutPairs, MonitorSettings
 from reelign.training.policy import LoRA, Policy, load_adapter
+from reelign.training.ranks import ALONE, Ranks
+from reelign.training.settings import TrainerSettings
 from reelign.training.streams import PairBatch, ShuffledStream, Stream, VideoBatch
-from reelign.training.trainer import Monitor, Stateful, Step, Trainer, TrainerSettings
+from reelign.training.trainer import Trainer
 
 __all__ = [
+    "ALONE",
     "Draw",
     "HeldOutPairs",
     "LoRA",
@@ -14,6 +18,7 @@ __all__ = [
     "MonitorSettings",
     "PairBatch",
     "Policy",
+    "Ranks",
     "ShuffledStream",
     "Stateful",
     "Step",

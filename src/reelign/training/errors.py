@@ -25,7 +25,7 @@ class Draw:
     noise: Tensor
     """(B, C, F, H, W) standard normal."""
 
-    def __getitem__(self, rows: slice) -> Draw:
+    def __getitem__(self, rows: slice | Tensor) -> Draw:
         return Draw(self.sigma[rows], self.noise[rows])
 
     def repeat(self, times: int) -> Draw:

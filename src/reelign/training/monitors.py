@@ -124,13 +124,10 @@ class HeldOutPairs:
         """Errors of policy and base, (pairs, 2) each, and the distance between the two, (pairs, 2)."""
         generator = policy.generator
         found: list[list[Tensor]] = [[], [], []]
-        for start in range(0, len(self.latents), self.micro_batch_size):
-            rows = slice(start, start + self.micro_batch_size)
+        for rows in policy.ranks.share(len(self.latents)).split(self.micro_batch_size):
             draw = self._draw(policy, quarter)[rows].repeat(2)
             latents = self.latents[rows].flatten(0, 1).to(generator.device)
-            conditioning = Conditioning(
-                {name: tensor[rows].repeat_interleave(2, dim=0) for name, tensor in self.conditioning.tensors.items()}
-            )
+            conditioning = self.conditioning.take(rows.repeat_interleave(2))
             noisy = add_noise(latents, draw.noise, draw.sigma)
             target = velocity_target(latents, draw.noise).float()
             predicted = generator.velocity(noisy, draw.sigma, conditioning).float()
@@ -141,7 +138,8 @@ class HeldOutPairs:
             found[0].append(weight * _mean_square(predicted - target))
             found[1].append(weight * _mean_square(base - target))
             found[2].append(_mean_square(predicted - base))
-        errors, references, distances = (torch.cat(each).unflatten(0, (-1, 2)).cpu() for each in found)
+        own = (torch.cat(each).unflatten(0, (-1, 2)).cpu() for each in found)
+        errors, references, distances = (policy.ranks.gather(each)[: len(self.latents)] for each in own)
         return errors, references, distances
 
     def _draw(self, policy: Policy, quarter: int) -> Draw:

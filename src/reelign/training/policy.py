@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
+from reelign.training.ranks import ALONE, Ranks
+from reelign.training.sharding import shard, split_like, whole
 
 Weights = Literal["policy", "reference"]
 
@@ -45,20 +47,36 @@ class Policy:
         lora: the adapter, or None to train the denoisers' own weights (there is no reference then).
         extra: further modules that train with them, by name.
         seed: of the adapter's initial weights.
+        ranks: the processes that train it together.
+        sharded: split the weights over them.
     """
 
     def __init__(
-        self, generator: Generator, lora: LoRA | None, *, extra: dict[str, nn.Module] | None = None, seed: int = 0
+        self,
+        generator: Generator,
+        lora: LoRA | None,
+        *,
+        extra: dict[str, nn.Module] | None = None,
+        seed: int = 0,
+        ranks: Ranks = ALONE,
+        sharded: bool = False,
     ) -> None:
         self.generator = generator
         self.lora = lora
+        self.ranks = ranks
+        self.sharded = sharded and ranks.count > 1
         modules = dict(generator.denoisers)
+        for component, module in modules.items():
+            ranks.check_same({f"{component}.{name}": each for name, each in module.named_parameters()}, "as loaded")
         if lora is not None:
             for denoiser in modules.values():
                 _add_adapter(denoiser, lora, lora.targets or generator.lora_targets, seed)
         else:
             for module in modules.values():
                 module.requires_grad_(True)
+        if self.sharded:
+            for module in modules.values():
+                shard(module)
         for name, module in (extra or {}).items():
             modules[name] = module.requires_grad_(True)
         self.parameters: dict[str, nn.Parameter] = {
@@ -102,19 +120,23 @@ class Policy:
             )
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(state[name])
+                parameter.copy_(split_like(state[name], parameter))
 
     def save(self, folder: Path) -> Path:
-        """Write the adapter as `pipeline.load_lora_weights` takes it, alpha in its metadata; returns the file."""
+        """Write the adapter as `pipeline.load_lora_weights` takes it, alpha in its metadata; returns the file.
+
+        All ranks call it, and the main one writes.
+        """
         from peft.utils import get_peft_model_state_dict
 
         layers: dict[str, Any] = {}
         denoisers: dict[str, Any] = dict(self.generator.denoisers)
         for component, denoiser in denoisers.items():
             state = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
-            layers[f"{component}_lora_layers"] = {name: value.contiguous() for name, value in state.items()}
+            layers[f"{component}_lora_layers"] = {name: whole(value).contiguous() for name, value in state.items()}
             layers[f"{component}_lora_adapter_metadata"] = denoiser.peft_config[ADAPTER].to_dict()
-        type(self.generator.pipeline).save_lora_weights(folder, **layers)
+        if self.ranks.main:
+            type(self.generator.pipeline).save_lora_weights(folder, **layers)
         return Path(folder) / "pytorch_lora_weights.safetensors"
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,80 +14,15 @@ from tqdm import tqdm
 
 from reelign.errors import ReelignError
 from reelign.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from reelign.training.interfaces import Monitor, Stateful, Step
 from reelign.training.interrupts import interrupt_between_steps
 from reelign.training.metrics import MetricsLog
 from reelign.training.policy import Policy
+from reelign.training.settings import TrainerSettings
+from reelign.training.sharding import split_like, split_optimiser_state, whole
 from reelign.training.streams import Stream
 
 BatchT = TypeVar("BatchT")
-BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
-
-
-class Step(Protocol[BatchT_contra]):
-    """What a recipe brings: the gradients of one optimiser step."""
-
-    def accumulate_gradients(self, policy: Policy, batch: BatchT_contra) -> dict[str, float]:
-        """Add the gradient of the batch's MEAN loss to the parameters' `.grad` and return metrics to log.
-
-        How many forwards and backwards that takes is the step's own affair; micro-batches must add up to the gradient
-        of the whole batch.
-        """
-        ...
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Something whose state a checkpoint must hold, as JSON: a step with an automatic β, a monitor that counts."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Monitor(Stateful, Protocol):
-    """Something that looks at the policy between steps."""
-
-    def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
-        """Further metrics after `step` steps; it leaves weights and all randomness as they are."""
-        ...
-
-    def verdict(self) -> str | None:
-        """Why training must stop, or None."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainerSettings:
-    """Optimisation and bookkeeping of a run."""
-
-    steps: int = 150
-    learning_rate: float = 1e-4
-    warmup_steps: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.0
-    """Decay of a moving average of the weights; 0 keeps none."""
-    checkpoint_every: int = 50
-    keep_checkpoints: int = 2
-    stop_after_skips: int = 3
-    """A step without a finite loss and gradient changes nothing and is counted; so many in a row stop the run."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "keep_checkpoints", "stop_after_skips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-
-    def rate(self, step: int) -> float:
-        """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""
-        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        if self.schedule == "cosine":
-            done = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-            warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return warm
 
 
 class Trainer(Generic[BatchT]):
@@ -113,6 +47,7 @@ class Trainer(Generic[BatchT]):
         """Every parameter belongs to one of the `optimisers`, whose learning rates the schedule scales; by default
         one AdamW holds them all."""
         self.policy = policy
+        self.ranks = policy.ranks
         self.stream = stream
         self.step = step
         self.settings = settings
@@ -134,9 +69,10 @@ class Trainer(Generic[BatchT]):
         The first Ctrl-C lets the step in hand finish, writes a checkpoint and raises KeyboardInterrupt.
         """
         start = self._resume()
+        self.ranks.check_same(self.policy.state_dict(), "at the start")
         settings = self.settings
-        log = MetricsLog(self.folder, start)
-        bar = tqdm(total=settings.steps, initial=start, desc=self.title, unit="step")
+        log = MetricsLog(self.folder, start) if self.ranks.main else None
+        bar = tqdm(total=settings.steps, initial=start, desc=self.title, unit="step", disable=not self.ranks.main)
         try:
             with interrupt_between_steps() as interrupted:
                 for step in range(start, settings.steps):
@@ -145,19 +81,22 @@ class Trainer(Generic[BatchT]):
                     metrics = self._one_step(step)
                     for monitor in self.monitors:
                         metrics.update(monitor.after_step(step + 1, self.policy, metrics))
-                    log.write(step + 1, {name: value for name, value in metrics.items() if math.isfinite(value)})
+                    if log is not None:
+                        log.write(step + 1, {name: value for name, value in metrics.items() if math.isfinite(value)})
                     bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
                     bar.update()
-                    done = step + 1 == settings.steps or self.verdict() is not None
-                    # Asked once: a Ctrl-C between two questions would end the run without its checkpoint.
-                    stop = interrupted()
+                    # Asked once: a Ctrl-C between two questions would end the run without its checkpoint. And of all
+                    # ranks, which must save and stop at the same step.
+                    ended, stop = self.ranks.any(self.verdict() is not None, interrupted())
+                    done = ended or step + 1 == settings.steps
                     if done or stop or (step + 1) % settings.checkpoint_every == 0:
                         self._save(step + 1)
                     if stop and not done:
                         raise KeyboardInterrupt
         finally:
             bar.close()
-            log.close()
+            if log is not None:
+                log.close()
         return start
 
     def _one_step(self, step: int) -> dict[str, float]:
@@ -169,14 +108,18 @@ class Trainer(Generic[BatchT]):
                 group["lr"] = rate * share
         batch = self.stream.next_batch()
         metrics = self.step.accumulate_gradients(self.policy, batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters.values(), self.settings.max_grad_norm)
-        if math.isfinite(metrics["loss"]) and bool(torch.isfinite(norm)):
+        self.ranks.sum_gradients(self.policy.parameters.values())
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.policy.parameters.values(), self.settings.max_grad_norm))
+        bad = not (math.isfinite(metrics["loss"]) and bool(torch.isfinite(norm)))
+        if not self.ranks.any(bad)[0]:
             self.skipped_in_a_row = 0
             for optimiser in self.optimisers:
                 optimiser.step()
             self._update_ema()
         else:
             self._skip(step, batch)
+        if (step + 1) % self.settings.check_ranks_every == 0:
+            self.ranks.check_same(self.policy.state_dict(), f"after step {step + 1}")
         if self.skipped:
             metrics["skipped"] = self.skipped
         rate = self.settings.learning_rate * share
@@ -218,27 +161,53 @@ class Trainer(Generic[BatchT]):
             average.lerp_(current[name], 1 - self.settings.ema_decay)
 
     def _save(self, step: int) -> None:
-        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
+        optimisers = [whole(optimiser.state_dict()) for optimiser in self.optimisers]
         extra = {
             "step": self.step.state_dict() if isinstance(self.step, Stateful) else {},
             "monitors": [monitor.state_dict() for monitor in self.monitors],
             "skipped": [self.skipped, self.skipped_in_a_row],
+            "ranks": self.ranks.count,
         }
-        state = Checkpoint(step, self.policy.state_dict(), optimisers, self.stream.state_dict(), self.ema, extra)
-        save_checkpoint(self.checkpoints, state, keep=self.settings.keep_checkpoints)
+        weights, ema = whole(self.policy.state_dict()), whole(self.ema)
+        state = Checkpoint(step, weights, optimisers, self.stream.state_dict(), ema, extra)
+        if self.ranks.main:
+            save_checkpoint(self.checkpoints, state, keep=self.settings.keep_checkpoints)
 
     def _resume(self) -> int:
         saved = load_checkpoint(self.checkpoints)
+        self._check_resumed(saved)
         if saved is None:
             return 0
         self.policy.load_state_dict(saved.weights)
         for optimiser, state in zip(self.optimisers, saved.optimisers, strict=True):
             optimiser.load_state_dict(state)
+            split_optimiser_state(optimiser)
         self.stream.load_state_dict(saved.stream)
-        self.ema = saved.ema
+        parameters = self.policy.parameters
+        self.ema = saved.ema and {name: split_like(each, parameters[name]) for name, each in saved.ema.items()}
         if isinstance(self.step, Stateful):
             self.step.load_state_dict(saved.extra.get("step", {}))
         for monitor, state in zip(self.monitors, saved.extra.get("monitors", ()), strict=False):
             monitor.load_state_dict(state)
         self.skipped, self.skipped_in_a_row = saved.extra.get("skipped", (0, 0))
         return saved.step
+
+    def _check_resumed(self, saved: Checkpoint | None) -> None:
+        """Refuse to go on from another step than the other ranks, or with another batch than the run began with."""
+        step, ranks = (saved.step, saved.extra.get("ranks", 1)) if saved else (0, self.ranks.count)
+        steps = self.ranks.gather(torch.tensor([step])).tolist()
+        if len(set(steps)) > 1:
+            raise ReelignError(
+                f"The ranks found checkpoints of different steps in {self.checkpoints}: {steps}.",
+                "Let all ranks see one folder.",
+            )
+        if ranks != self.ranks.count and step < self.settings.steps:
+            raise ReelignError(
+                f"This run began with {_processes(ranks)}, and {_processes(self.ranks.count)} would make other batches "
+                "of the rest.",
+                f"Start it with --nproc_per_node {ranks}, or give this one a name of its own (run=NAME).",
+            )
+
+
+def _processes(count: int) -> str:
+    return "one process" if count == 1 else f"{count} ranks"

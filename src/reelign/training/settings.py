@@ -1,0 +1,45 @@
+"""Settings of the one loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainerSettings:
+    """Optimisation and bookkeeping of a run."""
+
+    steps: int = 150
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
+    """Decay of a moving average of the weights; 0 keeps none."""
+    checkpoint_every: int = 50
+    keep_checkpoints: int = 2
+    check_ranks_every: int = 100
+    """Steps after which the weights of all ranks are compared; a difference stops the run."""
+    sharded: bool = False
+    """Split all weights over the ranks (FSDP2), for a model that does not fit on one device."""
+    stop_after_skips: int = 3
+    """A step without a finite loss and gradient changes nothing and is counted; so many in a row stop the run."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "keep_checkpoints", "stop_after_skips", "check_ranks_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+    def rate(self, step: int) -> float:
+        """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.schedule == "cosine":
+            done = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+            warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return warm

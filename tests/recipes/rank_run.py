@@ -1,0 +1,67 @@
+"""An alignment as each rank runs it: random latents, every objective, one process or several."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from recipes.long_run import random_preferences, settings
+from reelign.generators import load_generator
+from reelign.objectives import DPO, KTO, SFT
+from reelign.recipes.offline import AlignSettings, align
+from reelign.records import Workspace
+from reelign.training import MonitorSettings, Policy
+from reelign.training.launch import start_ranks, together
+
+OBJECTIVES: dict[str, Any] = {
+    "dpo": DPO(beta=10.0, target_factor=0.4),
+    "kto": KTO(beta=20.0),
+    "kto mismatched": KTO(beta=20.0, baseline="mismatched"),
+    "sft": SFT(),
+}
+
+
+def rank_settings(kind: str, batch_size: int, **changes: Any) -> AlignSettings:
+    """Of a short run; `changes` are the trainer's."""
+    base = settings(changes.pop("steps", 4), changes.pop("checkpoint_every", 2))
+    objective = OBJECTIVES[kind.removeprefix("slotted ")]
+    watch = MonitorSettings(held_out=0.5, every=2) if kind == "dpo" else MonitorSettings()
+    return replace(
+        base,
+        run="ranks",
+        objective=objective,
+        batch_size=batch_size,
+        micro_batch_size=1,
+        monitor=watch,
+        reference_slots=2 if "slotted" in kind else 0,
+        trainer=replace(base.trainer, check_ranks_every=1, **changes),
+    )
+
+
+def run(model: str, folder: Path, kind: str, batch_size: int, changes: dict[str, Any]) -> None:
+    """`align` in this process, whichever rank it is."""
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    with together(ranks):
+        with ranks.first():
+            workspace = Workspace.create(folder, model=model)
+            data = random_preferences(folder)
+        align(workspace, load_generator(model), rank_settings(kind, batch_size, **changes), data=data, ranks=ranks)
+
+
+def assert_sharded(model: str) -> None:
+    """Weights, gradients and moments are each rank's slice of them."""
+    from reelign.training import LoRA
+
+    ranks = start_ranks()
+    assert ranks.count == 2
+    policy = Policy(load_generator(model), LoRA(rank=4), ranks=ranks, sharded=True)
+    weights = list(policy.generator.denoisers["transformer"].parameters())
+    assert all(isinstance(each, DTensor) for each in weights)
+    assert {each.device_mesh.size() for each in weights if isinstance(each, DTensor)} == {2}
+    held = sum(each.to_local().numel() for each in weights if isinstance(each, DTensor))
+    assert held < 0.6 * sum(each.numel() for each in weights)
