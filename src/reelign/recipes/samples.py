@@ -89,7 +89,7 @@ class SampleVideos:
 
     def look(self, step: int, policy: Policy) -> None:
         """Sample every prompt with the policy as it stands; the base's are made at the first look."""
-        name, main = f"step-{step:06d}", True
+        name, main = f"step-{step:06d}", policy.ranks.main
         if not all(path.exists() for path in self._paths("base")):
             with policy.using("reference"):
                 base = self._sample(policy.generator)
