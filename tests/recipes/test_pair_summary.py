@@ -67,7 +67,6 @@ def test_labels_and_the_chance_of_one_class(folder: Path) -> None:
     (folder / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = reelign.pairs(folder / "labels.jsonl", out=folder / "again.csv")
     assert (len(found.labels), found.desirable) == (4, 3)
-    assert found.one_class_chance(2) == pytest.approx(0.75**2 + 0.25**2)
     assert [each.score for each in file_preferences(folder / "again.csv").standing()] == [-1, 1, 1, 1]
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 NAMED = 10
 """Broken rows told one by one; the others are counted."""
-BATCH_SIZE = 16
 
 
 def pairs(
@@ -60,7 +59,6 @@ def _counts(console: Console, found: PairSummary) -> None:
         console.print(f"{len(found.pairs)} pairs of {found.prompts} prompts")
     if found.labels:
         console.print(f"{len(found.labels)} labels of {found.prompts} prompts, {found.desirable} of them desirable")
-        console.print(f"{found.one_class_chance(BATCH_SIZE):.1%} of batches of {BATCH_SIZE} would be of one class")
     for reason, count in found.left_out.items():
         console.print(f"left out: {count} x {reason}", markup=False)
     for reason, count in Counter(broken.reason for broken in found.broken).items():

@@ -102,6 +102,8 @@ def dry_run(
     prompts = [*data.prompts, *(each.prompt for each in real), *settings.samples.texts(workspace, data.prompts)]
     if settings.samples.every:
         prompts.append(Sampling.resolve(sampling or GenerateSettings(), generator).negative_prompt)
+    if settings.empty_prompt_share:
+        prompts.append("")
     texts = uncached_prompts(list(dict.fromkeys(prompts)), generator, cache / "text")
     videos = uncached_latents(files, generator, cache / "latents")
     shape = one_size({_latent_shape(clip, generator) for clip in dict.fromkeys(clips)})

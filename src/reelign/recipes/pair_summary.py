@@ -61,11 +61,6 @@ class PairSummary:
     def desirable(self) -> int:
         return sum(label.desirable for label in self.labels)
 
-    def one_class_chance(self, batch_size: int) -> float:
-        """The share of KTO's batches, drawn at random, that hold labels of one kind alone."""
-        share = self.desirable / len(self.labels) if self.labels else 0.0
-        return float(share**batch_size + (1 - share) ** batch_size)
-
     def agreement(self, dimension: str) -> float:
         """Share of the pairs decided on a dimension in which it speaks for the choice; nan without any."""
         signs = [pair.margins[dimension] > 0 for pair in self.pairs if pair.margins.get(dimension)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +15,13 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
 from reelign.recipes.clips import Clip, load_latents
+from reelign.recipes.empty_prompts import EmptyPrompts, lost_by_seed
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips, random_videos, real_videos
 from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.stratified_stream import StratifiedStream
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace, content_key, read_videos
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
@@ -130,7 +133,8 @@ class Planner:
             names=self.data.names,
             values=weights,
         )
-        return Plan(DPOStep(objective, settings, cache=cache), slotted, len(latents))
+        stream = self._forgetting(slotted, lambda batch: cache.lost(batch.visits))
+        return Plan(DPOStep(objective, settings, cache=cache), stream, len(latents))
 
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""
@@ -140,7 +144,18 @@ class Planner:
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)
         rows = torch.tensor([each.row for each in judged])
         names = [f"{each.clip.name} ({'+' if each.score > 0 else '-'})" for each in judged]
-        return Plan(step, self._stream(VideoBatch, latents, rows, names, desirable), len(latents))
+        if self.settings.batch_size < 2:
+            return Plan(step, self._stream(VideoBatch, latents, rows, names, desirable), len(latents))
+        stream = StratifiedStream(
+            latents,
+            self.conditioning,
+            rows,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            names=names,
+            values=desirable,
+        )
+        return Plan(step, self._forgetting(stream), len(latents))
 
     def rewards(self, objective: RWR) -> Plan:
         """Every judged video, weighted by its standing among its group."""
@@ -177,7 +192,8 @@ class Planner:
             seed=seed_from(self.settings.seed, "real"),
             names=names,
         )
-        return Plan(DataAnchorStep(plan.step, self.settings), AnchoredStream(plan.stream, real), plan.samples)
+        stream = AnchoredStream(plan.stream, self._forgetting(real))
+        return Plan(DataAnchorStep(plan.step, self.settings), stream, plan.samples)
 
     @property
     def cache(self) -> Path:
@@ -190,8 +206,8 @@ class Planner:
         rows: Tensor,
         names: list[str] | None,
         values: Tensor | None = None,
-    ) -> ShuffledStream[Any]:
-        return ShuffledStream(
+    ) -> Stream[Any]:
+        stream = ShuffledStream(
             make_batch,
             latents,
             self.conditioning,
@@ -201,6 +217,15 @@ class Planner:
             names=names,
             values=values,
         )
+        return self._forgetting(stream)
+
+    def _forgetting(self, stream: Stream[Any], lost: Callable[[Any], Tensor] | None = None) -> Stream[Any]:
+        """The stream with a share of its captions left out, or the very same where none are."""
+        share = self.settings.empty_prompt_share
+        if not share:
+            return stream
+        empty = cached_prompts([""], self.generator, self.cache / "text")
+        return EmptyPrompts(stream, empty, lost or lost_by_seed(share))
 
     def _in_means(self, objective: WithBeta, one: Tensor) -> WithBeta:
         """The objective with its β under the mean reduction."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import seed_from
+from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators.base import Conditioning, Generator
@@ -74,11 +74,13 @@ class ReferenceCache:
         self.generator = generator
         self.settings = settings
         self.pairs = [_pair_key(latents[row], conditioning, row) for row in range(len(latents))]
-        made_by = {
+        made_by: dict[str, Any] = {
             "model": generator.identity,
             "dtypes": [str(next(each.parameters()).dtype) for each in generator.denoisers.values()],
             "draws": [settings.noise_levels, settings.shift, list(settings.sigma_range), settings.seed],
         }
+        if settings.empty_prompt_share:
+            made_by["empty_prompt_share"] = settings.empty_prompt_share
         self.path = folder / f"{content_key(made_by)}.jsonl"
         self.errors = _read(self.path, made_by)
 
@@ -87,6 +89,12 @@ class ReferenceCache:
         seeds = [seed_from(self.settings.seed, self.pairs[row], slot) for row, slot in visits]
         draws = [draw_for((1, *shape), self.settings, self.generator, seed) for seed in seeds]
         return Draw(torch.cat([draw.sigma for draw in draws]), torch.cat([draw.noise for draw in draws]))
+
+    def lost(self, visits: Sequence[Visit]) -> Tensor:
+        """(pairs,) bool, which of these visits are under the empty prompt: always the same ones, as their draws are."""
+        seeds = [seed_from(self.settings.seed, self.pairs[row], slot, "empty prompt") for row, slot in visits]
+        chances = torch.cat([torch.rand(1, generator=generator_from(seed)) for seed in seeds])
+        return chances < self.settings.empty_prompt_share
 
     def reference(
         self, policy: Policy, visits: Sequence[Visit], latents: Tensor, conditioning: Conditioning, draw: Draw

@@ -51,10 +51,22 @@ class AlignSettings:
     reference_slots: int = 0
     """Draws of sigma and noise that each pair keeps and visits in turn, an epoch each; the reference's errors at them
     are paid once and kept for later epochs and runs. 0 draws afresh at every visit. DPO only."""
+    empty_prompt_share: float = 0.0
+    """Share of the captions replaced by the empty prompt, so that guidance's unconditional half moves too. The papers
+    on video train without; 0.1 is the custom of pretraining."""
     batch_size: int = 16
     """Pairs (or videos) per optimiser step, of each rank where several train together."""
     micro_batch_size: int = 16
     """Of which this many go through the model at once; smaller saves memory and changes nothing else."""
+    batch_size: int = 16
+    """Pairs (or videos) per optimiser step, of each rank where several train together."""
+    micro_batch_size: int = 16
+    """Of which this many go through the model at once; smaller saves memory and changes nothing else."""
+    pairing: Literal["auto", "together", "apart"] = "auto"
+    """Chosen and rejected in one batch, or one after the other; `auto` goes by the number of tokens."""
+    two_pass: bool = False
+    """Of pairs: find each pair's weight in the loss without gradients first, then go back through one video at a time.
+    The same gradients for about half the activations and two more forwards a pair."""
     lora: LoRA = field(default_factory=LoRA)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
@@ -71,6 +83,8 @@ class AlignSettings:
             raise ValueError(f"reference_slots must be at least 0, got {self.reference_slots}")
         if self.reference_slots and not isinstance(self.objective, DPO):
             raise ValueError(f"reference_slots belongs to pairs, and {self.objective.name} has none; set it to 0")
+        if not 0 <= self.empty_prompt_share < 1:
+            raise ValueError(f"empty_prompt_share must be a share in [0, 1), got {self.empty_prompt_share}")
         low, high = self.sigma_range
         if not 0 <= low < high <= 1:
             raise ValueError(f"sigma_range must be two increasing levels in [0, 1], got {self.sigma_range}")
