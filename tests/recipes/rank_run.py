@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
 from recipes.long_run import random_preferences, settings
-from reelign.generators import load_generator
+from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
 from reelign.recipes.offline import AlignSettings, align
 from reelign.records import Workspace
-from reelign.training import MonitorSettings, Policy
+from reelign.training import LoRA, MonitorSettings, Policy
 from reelign.training.launch import start_ranks, together
 
 OBJECTIVES: dict[str, Any] = {
@@ -28,7 +30,7 @@ OBJECTIVES: dict[str, Any] = {
 def rank_settings(kind: str, batch_size: int, **changes: Any) -> AlignSettings:
     """Of a short run; `changes` are the trainer's."""
     base = settings(changes.pop("steps", 4), changes.pop("checkpoint_every", 2))
-    objective = OBJECTIVES[kind.removeprefix("slotted ")]
+    objective = OBJECTIVES[kind.removeprefix("slotted ").partition(" with ")[0]]
     watch = MonitorSettings(held_out=0.5, every=2) if kind == "dpo" else MonitorSettings()
     return replace(
         base,
@@ -50,13 +52,36 @@ def run(model: str, folder: Path, kind: str, batch_size: int, changes: dict[str,
         with ranks.first():
             workspace = Workspace.create(folder, model=model)
             data = random_preferences(folder)
-        align(workspace, load_generator(model), rank_settings(kind, batch_size, **changes), data=data, ranks=ranks)
+            if "nan" in kind and ranks.main:
+                spoil(folder / "random.safetensors")
+        generator = load_generator(model)
+        if "another model" in kind and ranks.index:
+            generator.pipeline.transformer.proj_out.weight.data[0, 0] += 1e-3
+        if "failure" in kind and ranks.index:
+            fail_late(generator)
+        align(workspace, generator, rank_settings(kind, batch_size, **changes), data=data, ranks=ranks)
+
+
+def spoil(shard: Path) -> None:
+    """One video of which nothing can be learnt."""
+    latents = load_file(shard)
+    latents["1"][0, 0, 0, 0] = torch.nan
+    save_file(latents, shard)
+
+
+def fail_late(generator: Generator) -> None:
+    """The third forward fails, as memory that runs out would."""
+    calls = itertools.count()
+
+    def hook(*_: Any) -> None:
+        if next(calls) == 2:
+            raise RuntimeError("this rank alone")
+
+    generator.denoisers["transformer"].register_forward_pre_hook(hook)
 
 
 def assert_sharded(model: str) -> None:
-    """Weights, gradients and moments are each rank's slice of them."""
-    from reelign.training import LoRA
-
+    """Every rank holds its slice of every weight."""
     ranks = start_ranks()
     assert ranks.count == 2
     policy = Policy(load_generator(model), LoRA(rank=4), ranks=ranks, sharded=True)
