@@ -23,6 +23,7 @@ def stream(desirable: int, undesirable: int, batch_size: int) -> StratifiedStrea
         batch_size=batch_size,
         seed=1,
         values=torch.arange(count) < desirable,
+        first_kind=torch.arange(count) < desirable,
     )
 
 

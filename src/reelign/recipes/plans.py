@@ -154,6 +154,8 @@ class Planner:
             seed=self.settings.seed,
             names=names,
             values=desirable,
+            # Whatever is made of the labels: a control that turns them around sees the very same batches.
+            first_kind=torch.tensor([each.score > 0 for each in judged]),
         )
         return Plan(step, self._forgetting(stream), len(latents))
 
