@@ -24,10 +24,10 @@ from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.records import Workspace
 from reelign.training import load_adapter
 
+from reelign.training.adapters import ADAPTER_FILE, saved_weights
 WORKSPACE_CONFIG = "reelign.yaml"
 MODEL_SETTINGS = "settings.yaml"
 """What a model folder may bring beside its weights: settings that suit it, which a new workspace starts with."""
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 SECTIONS: dict[str, type[Any]] = {
     "model": ModelSettings,
     "generate": GenerateSettings,
@@ -135,7 +135,18 @@ def use_run(workspace: Workspace, generator: Generator, run: str) -> str:
     """Load the run's adapter and return the name its videos are recorded under, which changes with its weights."""
     folder = run_folder(workspace, run) / ADAPTER_FOLDER
     load_adapter(generator, folder)
-    return f"{run}@{_weights_key(folder / ADAPTER_FILE)}"
+    return f"{run}@{_weights_key(saved_weights(folder))}"
+
+
+def adapter_file(folder: Path) -> Path:
+    """The adapter of a run's folder; a run that trained all weights has none."""
+    path = saved_weights(folder / ADAPTER_FOLDER)
+    if path.name != ADAPTER_FILE:
+        raise ReelignError(
+            f"The run {folder.name} trained all weights and has no adapter.",
+            f"Load {path.parent} with the denoiser's from_pretrained.",
+        )
+    return path
 
 
 def _weights_key(path: Path) -> str:

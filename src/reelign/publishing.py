@@ -15,7 +15,7 @@ from reelign.errors import ReelignError
 from reelign.evaluation import CardSample, is_repository, write_card
 from reelign.files import whole
 from reelign.generators import load_generator, resolve_model
-from reelign.opening import ADAPTER_FILE, run_config, run_folder
+from reelign.opening import adapter_file, run_config, run_folder
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
 from reelign.records import Workspace
 from reelign.reporting import comparison_of, evenly, read_evaluation, recorded_videos
@@ -31,7 +31,7 @@ def export_adapter(workspace: str | Path, out: str | Path, *, run: str = "align"
     `.alpha` tensor a layer, without which an alpha that differs from the rank would be lost.
     """
     opened = Workspace.open(workspace)
-    source = run_folder(opened, run) / ADAPTER_FOLDER / ADAPTER_FILE
+    source = adapter_file(run_folder(opened, run))
     out = Path(out)
     if format not in FORMATS:
         raise ReelignError(f"There is no adapter format {format!r}.", f"Formats: {', '.join(FORMATS)}.")
@@ -89,12 +89,13 @@ def push(
     _check_target(repository, folder)
     opened = Workspace.open(workspace)
     source = run_folder(opened, run)
+    adapter = adapter_file(source)
     local = Path(folder) if folder is not None else source / UPLOAD_FOLDER
     kept, config = read_evaluation(source), run_config(source)
     text = {prompt.id: prompt.text for prompt in opened.prompts()}
     shown = evenly(recorded_videos(opened, kept["aligned"]), samples)
     local.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / ADAPTER_FOLDER / ADAPTER_FILE, local / ADAPTER_FILE)
+    shutil.copyfile(adapter, local / adapter.name)
     shutil.copyfile(source / CONFIG_FILE, local / CONFIG_FILE)
     for video in shown:
         shutil.copyfile(opened.video_path(video), local / f"{video.id}.mp4")

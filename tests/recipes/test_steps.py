@@ -26,6 +26,7 @@ from reelign.objectives import (
 )
 from reelign.recipes.draws import draw_for
 from reelign.recipes.kto_step import KTOStep
+from reelign.recipes.pair_errors import goes_apart
 from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import AnchoredBatch, DataAnchorStep, SFTStep
@@ -110,6 +111,31 @@ def test_micro_batches_add_up_to_the_whole_batch(
     parts, logged_parts = run(micro_batch_size)
     assert logged_parts == pytest.approx(logged, abs=1e-5)
     assert_same(whole, parts)
+
+
+@pytest.mark.parametrize("how", [{"two_pass": True}, {"pairing": "apart"}, {"two_pass": True, "pairing": "apart"}])
+@pytest.mark.parametrize("kind", ["dpo weighted", "dpo scheduled", "ipo"])
+def test_one_video_after_the_other_gives_the_same_gradients(
+    policy: Policy, conditioning: Conditioning, kind: str, how: dict[str, Any]
+) -> None:
+    anchors: dict[str, Any] = {"anchors": ANCHORS, "real": "clips.csv"} if kind == "ipo" else {}
+    step, batch = made(kind, AlignSettings(**anchors), conditioning)
+    whole, logged = gradients(step, policy, batch)
+    settings = AlignSettings(micro_batch_size=3, **anchors, **how)
+    step, batch = made(kind, settings, conditioning)
+    again, logged_again = gradients(step, policy, batch)
+    forwards = 2.0 if "two_pass" in how else 0.0
+    assert logged_again.pop("forwards_per_pair") == logged.pop("forwards_per_pair") + forwards
+    assert logged_again == pytest.approx(logged, abs=1e-5)
+    assert_same(whole, again)
+
+
+def test_pairs_of_long_clips_go_one_after_the_other(tiny_wan: Generator) -> None:
+    assert tiny_wan.tokens((16, 21, 60, 104)) == 32_760
+    for shape, apart in (((16, 5, 20, 38), False), ((16, 5, 30, 52), False), ((16, 5, 40, 52), True)):
+        assert goes_apart(AlignSettings(), tiny_wan, shape) == apart
+        assert goes_apart(AlignSettings(pairing="apart"), tiny_wan, shape)
+        assert not goes_apart(AlignSettings(pairing="together"), tiny_wan, shape)
 
 
 def errors_of(policy: Policy, conditioning: Conditioning) -> tuple[Tensor, Tensor, Tensor]:

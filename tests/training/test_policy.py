@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor
 
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
-from reelign.training import LoRA, Policy, load_adapter
+from reelign.training import Draw, LoRA, Policy, load_adapter, velocity_errors
 
 PLAIN_DIFFUSERS = """
 import sys
@@ -109,11 +110,97 @@ def test_adapter_weights_are_fp32_over_a_bf16_base(tiny_wan_folder: Path) -> Non
     assert {parameter.dtype for parameter in policy.parameters.values()} == {torch.float32}
 
 
-def test_full_fine_tuning_trains_everything_and_has_no_reference(tiny_wan: Generator) -> None:
-    policy = Policy(tiny_wan, None)
-    assert len(policy.parameters) == len(list(tiny_wan.denoisers["transformer"].parameters()))
+def loss_of(policy: Policy, conditioning: Conditioning) -> Tensor:
+    """Of two videos, by the model as it computes."""
+    draw = Draw(torch.tensor([0.3, 0.8]), torch.randn(2, 16, 3, 2, 2, generator=torch.Generator().manual_seed(2)))
+    return velocity_errors(policy, torch.ones(2, 16, 3, 2, 2), conditioning, draw, weights=("policy",))["policy"].mean()
+
+
+def test_gradients_of_a_bf16_model_are_added_in_fp32(tiny_wan_folder: Path, conditioning: Conditioning) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=torch.bfloat16), LoRA(rank=2))
+    move(policy)
+    policy.refresh()
+    name, master = next((name, each) for name, each in policy.parameters.items() if "lora_B" in name)
+    own = dict(policy.generator.denoisers["transformer"].named_parameters())[name.removeprefix("transformer.")]
+    assert own.dtype == torch.bfloat16
+    loss_of(policy, conditioning).backward()
+    assert master.grad is not None
+    assert own.grad is None
+    once = master.grad.clone()
+    small = 2**-10 * once
+    (own * small).sum().backward()  # a second micro-batch with a gradient that bf16 would lose beside the first
+    torch.testing.assert_close(master.grad, once + small.to(torch.bfloat16).float(), rtol=1e-6, atol=0)
+
+
+def test_updates_that_bf16_loses_add_up(tiny_wan_folder: Path, conditioning: Conditioning) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=torch.bfloat16), LoRA(rank=2))
+    before = velocity(policy.generator, conditioning)
+    name, master = next((name, each) for name, each in policy.parameters.items() if "lora_B" in name)
+    own = dict(policy.generator.denoisers["transformer"].named_parameters())[name.removeprefix("transformer.")]
+    with torch.no_grad():
+        for parameter in policy.parameters.values():
+            parameter.fill_(1.0)
+    for _ in range(100):
+        with torch.no_grad():
+            for parameter in policy.parameters.values():
+                parameter.add_(1e-4)
+        policy.refresh()
+    assert float(master.detach().flatten()[0]) == pytest.approx(1.01, abs=1e-4)
+    assert float(own.detach().flatten()[0]) == pytest.approx(1.01, abs=4e-3)
+    assert float(torch.ones((), dtype=torch.bfloat16) + 1e-4) == 1.0
+    assert not torch.equal(velocity(policy.generator, conditioning), before)
+
+
+def test_full_fine_tuning_trains_everything_and_keeps_a_reference_when_asked(
+    tiny_wan_folder: Path, conditioning: Conditioning
+) -> None:
+    generator = load_generator(str(tiny_wan_folder))
+    policy = Policy(generator, None)
+    assert len(policy.parameters) == len(list(generator.denoisers["transformer"].parameters()))
     with pytest.raises(ReelignError, match="no reference"), policy.using("reference"):
         pass
+    generator = load_generator(str(tiny_wan_folder))
+    base = velocity(generator, conditioning)
+    policy = Policy(generator, None, reference=True)
+    move(policy, by=0.05)
+    moved = velocity(generator, conditioning)
+    with policy.using("reference"):
+        assert torch.equal(velocity(generator, conditioning), base)
+    assert torch.equal(velocity(generator, conditioning), moved)
+    assert not torch.equal(moved, base)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fully_trained_weights_are_what_from_pretrained_takes(
+    tiny_wan_folder: Path, tiny_size: VideoSize, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=dtype), None)
+    move(policy, by=0.05)
+    policy.refresh()
+    policy.save(tmp_path)
+    other = load_generator(str(tiny_wan_folder), dtype=dtype)
+    load_adapter(other, tmp_path)
+    assert torch.equal(sample(other, tiny_size), sample(policy.generator, tiny_size))
+    plain = WanTransformer3DModel.from_pretrained(tmp_path / "transformer", torch_dtype=dtype)
+    own = policy.generator.denoisers["transformer"].state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in plain.state_dict().items())
+
+
+def test_a_dora_trains_magnitudes_and_comes_back(tiny_wan: Generator, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    conditioning = tiny_wan.encode_prompts(["a red square", "a disc"])
+    base = velocity(tiny_wan, conditioning)
+    policy = Policy(tiny_wan, LoRA(rank=2, dora=True))
+    assert any("magnitude" in name for name in policy.parameters)
+    torch.testing.assert_close(velocity(tiny_wan, conditioning), base, rtol=0, atol=1e-5)
+    loss_of(policy, conditioning).backward()
+    assert all(parameter.grad is not None for parameter in policy.parameters.values())
+    move(policy, by=0.1)
+    policy.save(tmp_path)
+    other = load_generator(str(tiny_wan_folder))
+    load_adapter(other, tmp_path)
+    moved = velocity(other, conditioning)
+    torch.testing.assert_close(moved, velocity(tiny_wan, conditioning), rtol=0, atol=1e-5)
+    assert (moved - base).abs().max() > 1e-2
 
 
 def test_extra_modules_train_with_the_adapter(tiny_wan: Generator) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from reelign.diffusion.paths import FlowPath, RectifiedFlow
 from reelign.diffusion.samplers import initial_noise, sample_euler
 from reelign.errors import ReelignError
+from reelign.generators.checkpointing import run_again, run_again_but_attention
 
 DEFAULTS_FILE = "reelign.json"
 
@@ -147,6 +150,15 @@ class Generator(abc.ABC):
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         """(C, F, H, W) of the latents of one clip."""
 
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Latents over frames, height and width that make one token."""
+        return (1, 1, 1)
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """Tokens of one clip with latents (C, F, H, W), its prompt's not counted."""
+        return math.prod(size // patch for size, patch in zip(shape[1:], self.patch, strict=True))
+
     @abc.abstractmethod
     def legal(self, size: VideoSize) -> VideoSize:
         """The nearest size the model takes."""
@@ -167,12 +179,15 @@ class Generator(abc.ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents -> videos (B, F, 3, H, W) in [0, 1]; differentiable."""
 
-    def enable_activation_checkpointing(self) -> None:
+    def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
         """Keep no activations inside the denoisers' blocks but run them again in the backward pass: less memory, about
-        one third more time, the same gradients. Forwards without gradients are as before."""
+        one third more time, the same gradients. Forwards without gradients are as before.
+
+        With `keep_attention` what attention gives is kept: over long sequences most of the time for some of the memory.
+        """
         denoisers: Any = self.denoisers.values()
         for denoiser in denoisers:
-            denoiser.enable_gradient_checkpointing()
+            denoiser.enable_gradient_checkpointing(run_again_but_attention if keep_attention else run_again)
 
     def original_lora_names(self, layers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapter weights of `save_lora_weights` under the key names of the model's original code (ComfyUI's)."""

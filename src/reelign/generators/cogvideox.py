@@ -47,6 +47,11 @@ class CogVideoX(Generator):
         return {"transformer": self.pipeline.transformer}
 
     @property
+    def patch(self) -> tuple[int, int, int]:
+        size = self.pipeline.transformer.config.patch_size
+        return 1, size, size
+
+    @property
     def max_sequence_length(self) -> int:
         """The padded prompt length that the transformer was trained on."""
         return int(self.pipeline.transformer.config.max_text_seq_length)

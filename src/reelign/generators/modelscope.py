@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from reelign.diffusion.paths import DDPM
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+from reelign.generators.checkpointing import run_again, run_again_but_attention
 from reelign.generators.schedules import ddim_sigmas, ddpm_path
 
 CHECKPOINTED = ("ResnetBlock2D", "TemporalConvLayer", "Transformer2DModel", "TransformerTemporalModel")
@@ -106,19 +105,12 @@ class ModelScope(Generator):
         videos: Tensor = ((frames.float() + 1) / 2).clamp(0, 1).unflatten(0, raw.shape[:2])
         return videos
 
-    def enable_activation_checkpointing(self) -> None:
+    def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
+        again = run_again_but_attention if keep_attention else run_again
         for module in self.pipeline.unet.modules():
-            done = getattr(module.forward, "func", None) is _run_again
-            if type(module).__name__ in CHECKPOINTED and not done:
+            if type(module).__name__ in CHECKPOINTED:
                 # In place, not wrapped in a module of torch's: that would rename every parameter.
-                module.forward = functools.partial(_run_again, module.forward)
-
-
-def _run_again(forward: Callable[..., Any], *inputs: Any, **settings: Any) -> Any:
-    """A forward that keeps its inputs alone and runs again in the backward pass."""
-    if not torch.is_grad_enabled():
-        return forward(*inputs, **settings)
-    return checkpoint(forward, *inputs, use_reentrant=False, **settings)
+                module.forward = functools.partial(again, type(module).forward.__get__(module))
 
 
 def add_lora_methods(unet: Any) -> None:

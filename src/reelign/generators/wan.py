@@ -56,6 +56,11 @@ class Wan(Generator):
         return {"transformer": self.pipeline.transformer}
 
     @property
+    def patch(self) -> tuple[int, int, int]:
+        frames, height, width = self.pipeline.transformer.config.patch_size
+        return frames, height, width
+
+    @property
     def max_sequence_length(self) -> int:
         """The padded prompt length: the tokenizer's own where it states a smaller one than Wan's 512."""
         return int(min(MAX_SEQUENCE_LENGTH, self.pipeline.tokenizer.model_max_length))

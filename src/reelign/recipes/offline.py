@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reelign.generators.base import Conditioning, Generator
+from reelign.objectives import DPO, KTO
 from reelign.recipes.generation import GenerateSettings, Sampling
-from reelign.recipes.plans import Planner, check
+from reelign.recipes.plans import Planner
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_data import training_data
+from reelign.recipes.training_samples import check
 from reelign.records import Workspace
 from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer
 from reelign.training.caches import cached_prompts
@@ -31,7 +33,8 @@ class Aligned:
 
     folder: Path
     adapter: Path
-    """Folder with `pytorch_lora_weights.safetensors`, as `pipe.load_lora_weights` takes it."""
+    """Folder with `pytorch_lora_weights.safetensors`, as `pipe.load_lora_weights` takes it; of full fine-tuning, with
+    the denoiser's own folder, as `from_pretrained` takes it."""
     samples: int
     """Pairs or videos trained on."""
     left_out: dict[str, int]
@@ -85,7 +88,8 @@ def align(
         samples = [_samples(workspace, generator, settings, data, how)] if how else []
         plan = Planner(workspace, generator, together, kept, conditioning).plan()
     sharded = settings.trainer.sharded or wanted_by_launcher()
-    policy = Policy(generator, settings.lora, seed=settings.seed, ranks=ranks, sharded=sharded)
+    asks = isinstance(settings.objective, DPO | KTO) or watched or bool(samples)
+    policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
     title = f"align {settings.run}"
     with Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
         for each in samples:

@@ -18,13 +18,18 @@ from reelign.objectives import (
     implicit_margin,
 )
 from reelign.recipes.draws import draw_for, micro_batches, part, take
+from reelign.recipes.pair_errors import goes_apart, pair_errors
 from reelign.recipes.reference_cache import ReferenceCache, SlottedBatch
 from reelign.recipes.settings import AlignSettings
 from reelign.training import Draw, PairBatch, Policy, velocity_errors
 
 
 class DPOStep:
-    """Flow-DPO on latents: the two sides of a pair share sigma and noise and go through the model together.
+    """Flow-DPO on latents: the two sides of a pair share sigma and noise.
+
+    With `settings.two_pass` the slope of the loss in each error is found without gradients, and then multiplies the
+    gradient of one video's error after the other: ∇L = Σ ∂L/∂error · ∇error, so that only one video's activations live
+    at a time.
 
     Args:
         objective: its β under the mean reduction.
@@ -49,8 +54,13 @@ class DPOStep:
         weight = 1.0 if batch.values is None else batch.values.to(device)
         errors, references, unknown = [], [], []
         for rows in micro_batches(pairs, self.settings.micro_batch_size, policy.ranks):
-            error, reference, asked = self._errors(policy, batch, draw, rows)
-            (self._loss(error, reference, part(beta, rows), part(weight, rows)).sum() / pairs).backward()
+            with torch.set_grad_enabled(not self.settings.two_pass):
+                error, reference, asked = self._errors(policy, batch, draw, rows)
+            at = error.requires_grad_() if self.settings.two_pass else error
+            (self._loss(at, reference, part(beta, rows), part(weight, rows)).sum() / pairs).backward()
+            if self.settings.two_pass:
+                assert at.grad is not None
+                self._second_pass(policy, batch, draw, rows, at.grad)
             errors.append(error.detach())
             references.append(reference)
             unknown.append(asked)
@@ -59,8 +69,9 @@ class DPOStep:
             assert isinstance(batch, SlottedBatch)
             self.cache.keep(batch.visits, reference, asked, write=policy.ranks.main)
         metrics = self._metrics(error, reference, beta, weight, level)
-        # Two graded of the policy, and two ungraded of the reference where it was asked.
-        return {**metrics, "forwards_per_pair": 2 + 2 * int(asked.sum()) / pairs}
+        # Two graded of the policy, with two passes two ungraded too, and two of the reference where it was asked.
+        own = 4 if self.settings.two_pass else 2
+        return {**metrics, "forwards_per_pair": own + 2 * int(asked.sum()) / pairs}
 
     def _draw(self, policy: Policy, batch: PairBatch) -> Draw:
         if self.cache is None:
@@ -71,16 +82,25 @@ class DPOStep:
     def _errors(self, policy: Policy, batch: PairBatch, draw: Draw, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Errors (pairs, 2) of policy and reference, and (pairs,) of which pairs the reference was asked."""
         pairs = batch.latents[rows].to(policy.generator.device)
-        latents, conditioning, shared = pairs.flatten(0, 1), take(batch.conditioning, rows, 2), draw[rows].repeat(2)
+        conditioning = take(batch.conditioning, rows)
+        apart = goes_apart(self.settings, policy.generator, pairs.shape[2:])
         if self.cache is None:
-            both = velocity_errors(policy, latents, conditioning, shared)
-            asked = torch.ones(len(pairs), dtype=torch.bool)
-            return both["policy"].unflatten(0, (-1, 2)), both["reference"].unflatten(0, (-1, 2)), asked
+            both = pair_errors(policy, pairs, conditioning, draw[rows], apart=apart)
+            return both["policy"], both["reference"], torch.ones(len(pairs), dtype=torch.bool)
         assert isinstance(batch, SlottedBatch)
-        own = take(batch.conditioning, rows)
-        reference, asked = self.cache.reference(policy, batch.visits[rows], pairs, own, draw[rows])
-        error = velocity_errors(policy, latents, conditioning, shared, weights=("policy",))["policy"]
-        return error.unflatten(0, (-1, 2)), reference, asked
+        reference, asked = self.cache.reference(policy, batch.visits[rows], pairs, conditioning, draw[rows])
+        own = pair_errors(policy, pairs, conditioning, draw[rows], weights=("policy",), apart=apart)
+        return own["policy"], reference, asked
+
+    def _second_pass(self, policy: Policy, batch: PairBatch, draw: Draw, rows: slice, slopes: Tensor) -> None:
+        """Back through one video at a time, each by the slope (pairs, 2) of the loss in its error."""
+        for row, slope in zip(range(rows.start, rows.stop), slopes, strict=True):
+            one = slice(row, row + 1)
+            conditioning = take(batch.conditioning, one)
+            for side in (0, 1):
+                latents = batch.latents[one, side].to(policy.generator.device)
+                error = velocity_errors(policy, latents, conditioning, draw[one], weights=("policy",))["policy"]
+                (slope[side] * error).sum().backward()
 
     def _loss(self, error: Tensor, reference: Tensor, beta: float | Tensor, weight: float | Tensor) -> Tensor:
         loss = weight * dpo_loss(error, reference, beta=beta)

@@ -58,7 +58,13 @@ class AlignSettings:
     """Pairs (or videos) per optimiser step, of each rank where several train together."""
     micro_batch_size: int = 16
     """Of which this many go through the model at once; smaller saves memory and changes nothing else."""
-    lora: LoRA = field(default_factory=LoRA)
+    pairing: Literal["auto", "together", "apart"] = "auto"
+    """Chosen and rejected in one batch, or one after the other; `auto` goes by the number of tokens."""
+    two_pass: bool = False
+    """Of pairs: find each pair's weight in the loss without gradients first, then go back through one video at a time.
+    The same gradients for about half the activations and two more forwards a pair."""
+    lora: LoRA | None = field(default_factory=LoRA)
+    """`null` trains all weights, beside a frozen copy of them where the objective asks a reference."""
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     samples: SampleSettings = field(default_factory=SampleSettings)

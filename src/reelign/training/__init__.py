@@ -1,9 +1,10 @@
 """Training: the policy, velocity errors, the one loop, its checkpoints and streams."""
 
+from reelign.training.adapters import load_adapter
 from reelign.training.errors import Draw, make_draw, velocity_errors
 from reelign.training.interfaces import Monitor, Stateful, Step
 from reelign.training.monitors import HeldOutPairs, MonitorSettings
-from reelign.training.policy import LoRA, Policy, load_adapter
+from reelign.training.policy import LoRA, Policy
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.settings import TrainerSettings
 from reelign.training.streams import PairBatch, ShuffledStream, Stream, VideoBatch

@@ -46,6 +46,9 @@ class Trainer(Generic[BatchT]):
     ) -> None:
         """Every parameter belongs to one of the `optimisers`, whose learning rates the schedule scales; by default
         one AdamW holds them all."""
+        if settings.activation_checkpointing != "none":
+            keep = settings.activation_checkpointing == "selective"
+            policy.generator.enable_activation_checkpointing(keep_attention=keep)
         self.policy = policy
         self.ranks = policy.ranks
         self.stream = stream
@@ -115,6 +118,7 @@ class Trainer(Generic[BatchT]):
             self.skipped_in_a_row = 0
             for optimiser in self.optimisers:
                 optimiser.step()
+            self.policy.refresh()
             self._update_ema()
         else:
             self._skip(step, batch)
