@@ -13,10 +13,10 @@ from reelign.generators.encoders import VAE, encoders, text_encoders
 from reelign.recipes.clips import Clip, one_size
 from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.offline import ADAPTER_FOLDER
-from reelign.recipes.plans import check, samples_of, training_clips
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.training_samples import check, samples_of, training_clips
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
 from reelign.training.caches import uncached_latents, uncached_prompts

@@ -13,6 +13,7 @@ from reelign.errors import ReelignError
 from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import Candidate, PreferenceData
 from reelign.records import Broken, Compared, FileLabel, FileRows, content_key, decided, read_rows
+from reelign.records.segments import segments_cell
 from reelign.training.caches import file_hash
 from reelign.video import Probe, probe_video
 
@@ -43,7 +44,9 @@ def file_preferences(
     made, left_out = decided(found.compared, pairs=pairs, weights=weights)
     prompts = list(dict.fromkeys([*(pair.prompt for pair in made), *(label.prompt for label in found.labels)]))
     row = {prompt: index for index, prompt in enumerate(prompts)}
+    segmented = any(pair.segments for pair in made)
     content: list[object] = [[pair.prompt, file_hash(pair.chosen), file_hash(pair.rejected)] for pair in made]
+    content += [segments_cell(pair.segments) for pair in made] if segmented else []
     content += [[label.prompt, file_hash(label.video), label.desirable] for label in found.labels]
     return PreferenceData(
         prompts=prompts,
@@ -54,6 +57,7 @@ def file_preferences(
         left_out=left_out,
         margins=[pair.margin for pair in made],
         candidates=_candidates(found.labels, row) if found.labels else None,
+        segments=[pair.segments for pair in made] if segmented else None,
     )
 
 

@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
-from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
-from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule, histogram_weights, mean_beta
-from reelign.recipes.clips import Clip, load_latents
+from reelign.objectives import DPO, KTO, RWR, SFT, histogram_weights, mean_beta
+from reelign.recipes.clips import load_latents
 from reelign.recipes.empty_prompts import EmptyPrompts, lost_by_seed
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips, random_videos, real_videos
+from reelign.recipes.preference_data import PreferenceData, random_videos, real_videos
 from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
+from reelign.recipes.segment_step import SegmentDPOStep, SegmentedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.stratified_stream import StratifiedStream
+from reelign.recipes.training_samples import labelled
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
-from reelign.records import Workspace, content_key, read_videos
+from reelign.records import Workspace
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
-from reelign.training.caches import cached_prompts, file_hash
+from reelign.training.caches import cached_prompts
+from reelign.video import probe_video
 
 WithBeta = TypeVar("WithBeta", DPO, KTO)
 
@@ -37,52 +39,6 @@ class Plan:
     step: Step[Any]
     stream: Stream[Any]
     samples: int
-
-
-def data_key(settings: AlignSettings, data: PreferenceData) -> str:
-    """Changes with what the objective looks at: pairs or how every video stands, and real clips."""
-    parts: list[object] = []
-    if isinstance(settings.objective, KTO | RWR):
-        parts.append([[each.clip.name, each.row, each.score] for each in data.standing()])
-    if settings.anchors.real:
-        parts.append([[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)])
-    return content_key(data.key, *parts) if parts else data.key
-
-
-def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -> None:
-    """Refuse what could not train, before anything is encoded or written."""
-    objective = settings.objective
-    if isinstance(objective, DPO | KTO):
-        check_schedule(objective.schedule, generator.path.prediction)
-    if not isinstance(objective, KTO | RWR):
-        data.check_pairs()
-    if isinstance(objective, KTO) and len({each.score > 0 for each in _labelled(data)}) < 2:
-        raise ReelignError(
-            "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
-            "Judge more candidates, or lower min_margin.",
-        )
-
-
-def samples_of(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> int:
-    """How many pairs or videos an epoch has."""
-    sides = 2 if isinstance(settings.objective, DPO) else 1
-    return len(training_clips(workspace, settings, data)) // sides
-
-
-def training_clips(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> list[Clip]:
-    """The videos of an epoch, those of a pair one after the other."""
-    match settings.objective:
-        case DPO():
-            return data.clips
-        case KTO():
-            return [each.clip for each in _labelled(data)]
-        case RWR():
-            return [each.clip for each in data.standing()]
-        case SFT(on="random"):
-            chance = generator_from(settings.seed, "random videos")
-            return [clip for clip, _ in random_clips(workspace, data, chance)]
-        case SFT(on=side):
-            return data.chosen if side == "chosen" else data.rejected
 
 
 @dataclass(frozen=True)
@@ -117,6 +73,19 @@ class Planner:
             latents = latents.flip(1)
         weights = self._histogram_weights() if self.settings.histogram_alpha else None
         objective, settings = self._in_means(objective, latents[0, 0]), self.settings
+        if self.data.segments is not None:
+            segmented = SegmentedStream(
+                latents,
+                self.conditioning,
+                rows,
+                segments=self.data.segments,
+                videos=[probe_video(clip.path) for clip in self.data.chosen],
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                names=self.data.names,
+                values=weights,
+            )
+            return Plan(SegmentDPOStep(objective, settings), self._forgetting(segmented), len(latents))
         if not settings.reference_slots:
             stream = self._stream(PairBatch, latents, rows, self.data.names, weights)
             return Plan(DPOStep(objective, settings), stream, len(latents))
@@ -138,7 +107,7 @@ class Planner:
 
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""
-        judged = _labelled(self.data)
+        judged = labelled(self.data)
         desirable = torch.tensor([(each.score > 0) != self.settings.swap for each in judged])
         latents = load_latents([each.clip for each in judged], self.generator, self.cache)
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)
@@ -240,7 +209,3 @@ class Planner:
         sides = zip(data.rows, data.chosen, data.rejected, strict=True)
         scores = torch.tensor([[score[row, chosen], score[row, rejected]] for row, chosen, rejected in sides])
         return histogram_weights(scores, alpha=self.settings.histogram_alpha)
-
-
-def _labelled(data: PreferenceData) -> list[Candidate]:
-    return [each for each in data.standing() if each.score != 0]

@@ -27,6 +27,7 @@ from reelign.records import (
     standings,
 )
 from reelign.records.pair_policies import SMALL_MARGIN
+from reelign.records.segments import Segments
 from reelign.training.caches import file_hash
 
 
@@ -46,6 +47,7 @@ class PreferenceData:
     `rows` gives each pair the index of its prompt; `left_out` counts what gave no pair, by reason; `key` changes
     with the data. `margins` says how clear each pair is, and `candidates` how every judged video stands; where there
     are none, they follow from the pairs. Labels of single videos are candidates of score 1 or -1 without pairs.
+    `segments` are the pairs' parts with verdicts of their own; an empty one is judged as a whole.
     """
 
     prompts: list[str]
@@ -56,6 +58,7 @@ class PreferenceData:
     left_out: dict[str, int] = field(default_factory=dict)
     margins: list[float] | None = None
     candidates: list[Candidate] | None = None
+    segments: list[Segments] | None = None
 
     def __post_init__(self) -> None:
         # Labels of single videos need no pair, but candidates that all tie are none.
@@ -148,6 +151,7 @@ class PreferenceData:
             rejected=pick(self.rejected),
             rows=pick(self.rows),
             margins=None if self.margins is None else pick(self.margins),
+            segments=None if self.segments is None else pick(self.segments),
             candidates=candidates,
             left_out={**self.left_out, **dropped},
         )

@@ -13,9 +13,9 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators.base import Generator
 from reelign.objectives import DPO, KTO, RWR, SFT
-from reelign.recipes.plans import data_key
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.training_samples import data_key
 
 CONFIG_FILE = "config.yaml"
 ONLOOKERS = ("samples", "trackers")

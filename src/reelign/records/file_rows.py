@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reelign.errors import ReelignError
+from reelign.records.segments import Segments
 
 NO_PROMPT = "empty prompt"
 NO_VIDEO = "missing video"
@@ -28,6 +29,8 @@ class Compared:
     """On each judged dimension: positive where the first is better, 0 a tie."""
     margin: float | None = None
     """Overall, where the file says it itself; None: it follows from the dimensions."""
+    segments: Segments = ()
+    """Parts with a verdict of their own, where `chosen` is the first video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

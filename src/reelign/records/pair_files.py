@@ -13,6 +13,7 @@ from pathlib import Path
 from reelign.errors import ReelignError
 from reelign.records.file_rows import Compared, FileLabel
 from reelign.records.pair_policies import DISAGREEMENT
+from reelign.records.segments import Segments, segments_cell, turned_around
 from reelign.records.tables import check_writable, write_columns
 
 TIE = "tie"
@@ -31,6 +32,8 @@ class FilePair:
     """How much better, > 0."""
     margins: Mapping[str, float] = field(default_factory=dict)
     """The margin on each judged dimension; a negative one speaks against the choice."""
+    segments: Segments = ()
+    """Parts with a verdict of their own."""
 
 
 def decided(
@@ -91,6 +94,7 @@ def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
     if not pairs:
         raise ReelignError(f"there are no pairs to write to {path}", "Judge some videos first.")
     folder = path.resolve().parent
+    segments = [segments_cell(pair.segments) for pair in pairs]
     dimensions = list(dict.fromkeys(name for pair in pairs for name in pair.margins))
     write_columns(
         path,
@@ -100,6 +104,7 @@ def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
             "rejected": [_relative(pair.rejected, folder) for pair in pairs],
             "margin": [float(pair.margin) for pair in pairs],
             **{f"margin_{name}": [pair.margins.get(name) for pair in pairs] for name in dimensions},
+            **({"segments": segments} if any(segments) else {}),
         },
     )
 
@@ -132,7 +137,10 @@ def _pair(row: Compared, margin: float, margins: Mapping[str, float]) -> FilePai
     sign = 1.0 if margin > 0 else -1.0
     chosen, rejected = (row.first, row.second) if margin > 0 else (row.second, row.first)
     turned = {name: sign * value + 0.0 for name, value in margins.items()}
-    return FilePair(prompt=row.prompt, chosen=chosen, rejected=rejected, margin=abs(margin), margins=turned)
+    segments = row.segments if margin > 0 else turned_around(row.segments)
+    return FilePair(
+        prompt=row.prompt, chosen=chosen, rejected=rejected, margin=abs(margin), margins=turned, segments=segments
+    )
 
 
 def _check_weights(rows: Iterable[Compared], weights: Mapping[str, float] | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from reelign.errors import ReelignError
 from reelign.files import whole
 from reelign.records.file_rows import NO_PROMPT, NO_VIDEO, SAME_VIDEO, Broken, Compared, FileLabel, Row
+from reelign.records.segments import Segments
 from reelign.records.tables import Columns, is_dataset, read_columns
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
@@ -71,6 +72,7 @@ def compared(
     *,
     margins: dict[str, float] | None = None,
     margin: float | None = None,
+    segments: Segments = (),
 ) -> Compared | Broken:
     """A row of two videos, each given as (what the file calls it, its cell), or why it is none."""
     videos = []
@@ -85,7 +87,15 @@ def compared(
     if videos[0] == videos[1]:
         what = f"{first[0]} and {second[0]} are the same video {videos[0]}"
         return Broken(where=where, reason=SAME_VIDEO, what=what, mend="Remove the row.")
-    return Compared(where=where, prompt=prompt, first=videos[0], second=videos[1], margins=margins or {}, margin=margin)
+    return Compared(
+        where=where,
+        prompt=prompt,
+        first=videos[0],
+        second=videos[1],
+        margins=margins or {},
+        margin=margin,
+        segments=segments,
+    )
 
 
 def labelled(source: Source, where: str, prompt: Any, cell: Any, desirable: bool) -> FileLabel | Broken:

@@ -1,4 +1,4 @@
-"""A table of (prompt, chosen, rejected), optionally with `margin` (> 0) and `margin_<dimension>`."""
+"""A table of (prompt, chosen, rejected), optionally with `margin` (> 0), `margin_<dimension>` and `segments`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from reelign.errors import ReelignError
 from reelign.records.file_rows import BAD_VALUE, Broken, Row
 from reelign.records.readers.base import Reader, Source, compared
+from reelign.records.segments import read_segments
 
 COLUMNS = ("prompt", "chosen", "rejected")
 ON_DIMENSION = "margin_"
@@ -32,6 +33,12 @@ def read(source: Source) -> Iterator[Row]:
             for name, cell in row.items()
             if name.startswith(ON_DIMENSION) and cell not in (None, "")
         }
+        try:
+            segments = read_segments(row.get("segments"))
+        except ValueError as error:
+            mend = "Correct the cell or leave it empty."
+            yield Broken(where=where, reason=BAD_VALUE, what=str(error), mend=mend)
+            continue
         if math.isnan(margin):
             yield Broken(
                 where=where,
@@ -45,7 +52,9 @@ def read(source: Source) -> Iterator[Row]:
             yield Broken(where=where, reason=BAD_VALUE, what=what, mend="Correct it or leave it empty.")
         else:
             sides = [(name, row["chosen" if name == "chosen" else "rejected"]) for name in ("chosen", "rejected")]
-            yield compared(source, where, row["prompt"], sides[0], sides[1], margins=margins, margin=margin)
+            yield compared(
+                source, where, row["prompt"], sides[0], sides[1], margins=margins, margin=margin, segments=segments
+            )
 
 
 def _margin(cell: Any) -> float:
