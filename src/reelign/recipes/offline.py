@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reelign.generators.base import Conditioning, Generator
+from reelign.objectives import DPO, KTO
 from reelign.recipes.generation import GenerateSettings, Sampling
-from reelign.recipes.plans import Planner, check
+from reelign.recipes.plans import Planner
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_data import training_data
+from reelign.recipes.training_samples import check
 from reelign.records import Workspace
-from reelign.training import HeldOutPairs, Monitor, Policy, Trainer
+from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer
 from reelign.training.caches import cached_prompts
+from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
 
 __all__ = ["ADAPTER_FOLDER", "CONFIG_FILE", "AlignSettings", "Aligned", "align", "claim_run"]
@@ -30,7 +33,8 @@ class Aligned:
 
     folder: Path
     adapter: Path
-    """Folder with `pytorch_lora_weights.safetensors`, as `pipe.load_lora_weights` takes it."""
+    """Folder with `pytorch_lora_weights.safetensors`, as `pipe.load_lora_weights` takes it; of full fine-tuning, with
+    the denoiser's own folder, as `from_pretrained` takes it."""
     samples: int
     """Pairs or videos trained on."""
     left_out: dict[str, int]
@@ -53,6 +57,7 @@ def align(
     *,
     data: PreferenceData | None = None,
     sampling: GenerateSettings | None = None,
+    ranks: Ranks = ALONE,
 ) -> Aligned:
     """Train an adapter on the workspace's preferences, or on the given ones; a stopped run goes on.
 
@@ -62,6 +67,7 @@ def align(
         settings: the objective and how to optimise it.
         data: preferences from elsewhere, such as `training_data` of a file of pairs.
         sampling: how `settings.samples` are made; None takes the model's own defaults.
+        ranks: the processes that train together; `batch_size` is that of each.
     Raises:
         ReelignError: there are no preferences, or the run's name is taken by one with other settings.
     """
@@ -71,16 +77,21 @@ def align(
     kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
     check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
+    together = replace(settings, batch_size=settings.batch_size * ranks.count)
     content = run_content(generator, settings, data)
     how = Sampling.resolve(sampling or GenerateSettings(), generator) if settings.samples.every else None
-    claim_run(folder, content)
-    policy = Policy(generator, settings.lora, seed=settings.seed)
-    conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
-    monitors: list[Monitor] = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
-    samples = [_samples(workspace, generator, settings, data, how)] if how else []
-    plan = Planner(workspace, generator, settings, kept, conditioning).plan()
+    with ranks.first():
+        if ranks.main:
+            claim_run(folder, content)
+        conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
+        monitors: list[Monitor] = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
+        samples = [_samples(workspace, generator, settings, data, how)] if how else []
+        plan = Planner(workspace, generator, together, kept, conditioning).plan()
+    sharded = settings.trainer.sharded or wanted_by_launcher()
+    asks = isinstance(settings.objective, DPO | KTO) or watched or bool(samples)
+    policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
     title = f"align {settings.run}"
-    with Trackers(settings.trackers, folder, content) as trackers:
+    with Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
         for each in samples:
             each.trackers = trackers
             each.begin(policy)
