@@ -19,7 +19,7 @@ class TrainerSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
-    """Decay of a moving average of the weights; 0 keeps none."""
+    """Decay of a moving average of the weights, which becomes the adapter; 0 keeps none."""
     checkpoint_every: int = 50
     keep_checkpoints: int = 2
     check_ranks_every: int = 100
