@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -49,3 +53,22 @@ class LiveMemory(TorchDispatchMode):
 
     def _leave(self, size: int) -> None:
         self.now -= size
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[FakeTensorMode]:
+    """Tensors made in the block have sizes and no values; those made before keep theirs."""
+
+    def convert(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        # torch would swap the old weight for the new one in place, which fake weights do not allow.
+        for own in module.modules():
+            for name, weight in own._parameters.items():
+                if weight is not None:
+                    own._parameters[name] = nn.Parameter(change(weight.detach()), weight.requires_grad)
+            for name, buffer in own._buffers.items():
+                if buffer is not None:
+                    own._buffers[name] = change(buffer)
+        return module
+
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, mock.patch.object(nn.Module, "_apply", convert):
+        yield mode

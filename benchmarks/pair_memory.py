@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
-from live_memory import LiveMemory
-from torch._subclasses.fake_tensor import FakeTensorMode
+from live_memory import LiveMemory, without_values
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from reelign.generators.base import Conditioning
 from reelign.generators.wan import Wan
@@ -29,11 +28,12 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "apart": {"pairing": "apart"},
     "two passes": {"pairing": "apart", "two_pass": True},
 }
+CHECKPOINTING = ("none", "full", "selective")
 GIB = 2**30
 
 
-def main(sizes: list[str], layers: int) -> None:
-    for size, kept in itertools.product(sizes, ("none", "full", "selective")):
+def main(sizes: list[str], checkpointing: list[str], layers: int) -> None:
+    for size, kept in itertools.product(sizes, checkpointing):
         found = {name: gibibytes(SIZES[size], kept, how, layers) for name, how in SCHEDULES.items()}
         plain = found["apart"]
         row = ", ".join(f"{name} {peak:.2f} GiB ({peak / plain:.2f})" for name, peak in found.items())
@@ -42,14 +42,14 @@ def main(sizes: list[str], layers: int) -> None:
 
 def gibibytes(shape: tuple[int, ...], checkpointing: str, how: dict[str, Any], layers: int = 30) -> float:
     """The most that lives at a time during one step, weights included."""
-    with FakeTensorMode():
+    with without_values():
         generator = wan(layers)
         policy = Policy(generator, LoRA(rank=64, alpha=64))
         if checkpointing != "none":
             generator.enable_activation_checkpointing(keep_attention=checkpointing == "selective")
         embeds = torch.empty(1, 512, 4096, dtype=torch.bfloat16)
         batch = PairBatch(torch.empty(1, 2, *shape), Conditioning({"prompt_embeds": embeds}), seed=0)
-        weights = list(generator.pipeline.transformer.parameters())
+        weights = [*generator.pipeline.transformer.parameters(), *policy.parameters.values()]
         step = DPOStep(DPO(), AlignSettings(batch_size=1, micro_batch_size=1, **how))
         with LiveMemory([weights, batch.latents, embeds], fake=True) as memory:
             step.accumulate_gradients(policy, batch)
@@ -58,20 +58,25 @@ def gibibytes(shape: tuple[int, ...], checkpointing: str, how: dict[str, Any], l
 
 def wan(layers: int) -> Wan:
     """Wan 2.1 1.3B without values; nothing else of its pipeline is asked for."""
-    transformer = WanTransformer3DModel(
-        num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=layers, text_dim=4096
-    ).to(torch.bfloat16)
-    # As diffusers loads it: what would suffer most stays in full precision.
-    vae = AutoencoderKLWan(base_dim=8, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True])
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    pipeline = WanPipeline(tokenizer=None, text_encoder=None, transformer=transformer, vae=vae, scheduler=scheduler)
-    assert math.prod(transformer.config.patch_size) == 4
-    return Wan(pipeline, "Wan2.1-T2V-1.3B")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        transformer = WanTransformer3DModel(
+            num_attention_heads=12, attention_head_dim=128, ffn_dim=8960, num_layers=layers, text_dim=4096
+        )
+    finally:
+        torch.set_default_dtype(before)
+    with unset_fake_temporarily():  # they read numbers as they are made
+        vae = AutoencoderKLWan(base_dim=8, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True])
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+        pipeline = WanPipeline(tokenizer=None, text_encoder=None, transformer=transformer, vae=vae, scheduler=scheduler)
+        return Wan(pipeline, "Wan2.1-T2V-1.3B")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--checkpointing", nargs="+", choices=CHECKPOINTING, default=CHECKPOINTING)
     parser.add_argument("--layers", type=int, default=30)
     options = parser.parse_args()
-    main(options.sizes, options.layers)
+    main(options.sizes, options.checkpointing, options.layers)
