@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from reelign.errors import ReelignError
 from reelign.evaluation import CardSample, is_repository, write_card
 from reelign.files import whole
-from reelign.generators import load_generator, resolve_model
+from reelign.generators import family_of, resolve_model
 from reelign.opening import adapter_file, run_config, run_folder
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
 from reelign.records import Workspace
@@ -145,7 +145,7 @@ def _upload(folder: Path, repository: str) -> str:
 
 def _in_original_names(adapter: Path, model: str) -> dict[str, Any]:
     """The adapter's weights under the names of the model's own code, with an alpha a layer."""
-    named = load_generator(model).original_lora_names(load_file(adapter))
+    named = family_of(model).original_lora_names(load_file(adapter))
     first = ".lora_A.weight"
     layers = [name.removesuffix(first) for name in sorted(named) if name.endswith(first)]
     return {**named, **{f"{layer}.alpha": torch.tensor(_lora_alpha(adapter)) for layer in layers}}

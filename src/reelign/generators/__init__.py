@@ -23,6 +23,7 @@ __all__ = [
     "Guidance",
     "SamplingDefaults",
     "VideoSize",
+    "family_of",
     "load_generator",
 ]
 
@@ -58,8 +59,7 @@ def load_generator(
         ReelignError: no such folder or hub id, a pipeline class no family here covers, or weights that do not fit.
     """
     source = resolve_model(model)
-    name = pipeline_class(source)
-    check_supported(model, name)
+    family = family_of(model)
     import diffusers
 
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
@@ -72,18 +72,29 @@ def load_generator(
         if not weights:
             away = empty_models(source, index, precision)
         models = load_models(source, {name: entry for name, entry in index.items() if name not in away}, precision)
-        pipeline = getattr(diffusers, name).from_pretrained(source, dtype=precision, **models, **away)
+        pipeline = getattr(diffusers, index["_class_name"]).from_pretrained(source, dtype=precision, **models, **away)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    module, _, attribute = GENERATORS[name].partition(":")
-    family: type[Generator] = getattr(importlib.import_module(module), attribute)
     for name, component in pipeline.components.items():
         if isinstance(component, torch.nn.Module) and name not in away:
             component.to(device)
     return family(pipeline, source)
+
+
+def family_of(model: str) -> type[Generator]:
+    """The class that covers a model, without loading any of its weights.
+
+    Raises:
+        ReelignError: no such folder or hub id, or a pipeline class no family here covers.
+    """
+    name = pipeline_class(resolve_model(model))
+    check_supported(model, name)
+    module, _, attribute = GENERATORS[name].partition(":")
+    family: type[Generator] = getattr(importlib.import_module(module), attribute)
+    return family
 
 
 def check_supported(model: str, name: str) -> None:

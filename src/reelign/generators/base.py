@@ -189,10 +189,11 @@ class Generator(abc.ABC):
         for denoiser in denoisers:
             denoiser.enable_gradient_checkpointing(run_again_but_attention if keep_attention else run_again)
 
-    def original_lora_names(self, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+    @classmethod
+    def original_lora_names(cls, layers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Adapter weights of `save_lora_weights` under the key names of the model's original code (ComfyUI's)."""
         raise ReelignError(
-            f"{type(self).__name__} adapters cannot be written under original key names.", "Export format=diffusers."
+            f"{cls.__name__} adapters cannot be written under original key names.", "Export format=diffusers."
         )
 
     def check(self, size: VideoSize) -> None:

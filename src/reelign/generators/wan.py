@@ -76,7 +76,8 @@ class Wan(Generator):
         )
         return Conditioning({"prompt_embeds": embeds})
 
-    def original_lora_names(self, layers: dict[str, Tensor]) -> dict[str, Tensor]:
+    @classmethod
+    def original_lora_names(cls, layers: dict[str, Tensor]) -> dict[str, Tensor]:
         renamed = {}
         for name, tensor in layers.items():
             for ours, original in ORIGINAL_NAMES:
