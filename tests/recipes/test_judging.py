@@ -10,6 +10,7 @@ from recipes.judges import Brightness
 from reelign.errors import ReelignError
 from reelign.recipes.judging import JudgeSettings, judge
 from reelign.records import Workspace
+from reelign.spriteworld.people import people
 from reelign.video import read_video
 
 
@@ -65,3 +66,9 @@ def test_a_new_version_of_a_judge_is_asked_anew(judged: Workspace) -> None:
 def test_a_workspace_without_pairs_is_refused(empty: Workspace) -> None:
     with pytest.raises(ReelignError, match="No prompt of split 'train' has two videos"):
         judge(empty, [Brightness()], JudgeSettings())
+
+
+def test_the_record_knows_what_kind_of_judge_it_was(judged: Workspace) -> None:
+    assert {each.kind for each in judged.judges()} == {"critic"}
+    judge(judged, people(2), JudgeSettings())
+    assert {each.name: each.kind for each in judged.judges()}["Ada"] == "person"

@@ -80,6 +80,28 @@ def test_strength_is_the_mean_feeling() -> None:
     assert turned.strength == 1.0
 
 
+@pytest.mark.parametrize(
+    ("said", "margin"),
+    [
+        ([("a", None), ("a", None), ("b", None)], 1.0),  # nobody was asked how much
+        ([("a", "clearly"), ("a", "slightly"), ("tie", None)], 0.5),
+        ([("b", "slightly"), ("b", "slightly"), ("b", "slightly")], -0.5),
+        ([("a", "slightly"), ("a", "slightly"), ("b", "clearly")], 0.0),
+        ([("b", "slightly"), ("b", "slightly"), ("b", "slightly"), ("a", "clearly"), ("a", "clearly")], 0.0),
+        ([("a", "clearly"), ("b", "slightly")], 0.0),  # no majority
+    ],
+)
+def test_the_margin_is_what_judges_felt_and_never_against_the_verdict(
+    said: list[tuple[str, str | None]], margin: float
+) -> None:
+    made = judgements(*(verdict for verdict, _ in said))
+    for judgement, (_, strength) in zip(made, said, strict=True):
+        judgement.strength = strength
+    (vote,) = majority(made)
+    assert vote.margin == pytest.approx(margin)
+    assert Vote(video_a="a", video_b="b", dimension="VQ", verdict="b", consistency=1.0, count=1).margin == -1.0
+
+
 def test_the_best_of_n_beats_each_of_the_others() -> None:
     best = Judgement(
         kind="best_of",

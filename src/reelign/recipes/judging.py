@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.records import Group, Judge, Judgement, Video, Workspace
+from reelign.records import Group, Judge, Judgement, Video, Workspace, kind_of
 from reelign.video import read_video
 
 
@@ -50,6 +50,8 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
             f"No prompt of split {settings.split!r} has two videos to compare.",
             "Generate at least two candidates per prompt first: reelign generate -w WORKSPACE candidates=4",
         )
+    for one in judges:
+        workspace.set_judge(one.name, kind=kind_of(one))
     asked = {
         (row.judge, row.judge_version, frozenset((row.video_a, row.video_b)), row.dimension)
         for row in workspace.judgements()

@@ -1,8 +1,9 @@
 """What is remembered: prompts, videos, judgements, and the preferences that follow from them."""
 
 from reelign.records.answers import Defect, Kind, Verdict
+from reelign.records.assignments import Invitation, Opening, Showing
 from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
-from reelign.records.judges import JUDGES, Judge, load_judges
+from reelign.records.judges import JUDGES, Judge, kind_of, load_judges
 from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
 from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
 from reelign.records.preferences import (
@@ -32,17 +33,20 @@ __all__ = [
     "FileRows",
     "FileVideo",
     "Group",
+    "Invitation",
     "Judge",
     "JudgeEntry",
     "Judgement",
     "Kind",
     "Label",
     "Labels",
+    "Opening",
     "Pair",
     "PairPolicy",
     "Preferences",
     "Prompt",
     "Score",
+    "Showing",
     "Standing",
     "Task",
     "Verdict",
@@ -52,6 +56,7 @@ __all__ = [
     "content_key",
     "decided",
     "ground_truth_pairs",
+    "kind_of",
     "labels",
     "load_judges",
     "majority",

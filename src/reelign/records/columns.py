@@ -37,6 +37,7 @@ class Items:
     item: Codes
     judge: Codes
     value: Floats
+    graded: NDArray[np.bool_]
     """Of each voice."""
 
     @property
@@ -62,6 +63,8 @@ class Comparisons:
     """Whether the first video stood on the left."""
     side_by_side: NDArray[np.bool_]
     """False for the pairs that follow from a best-of-N."""
+    graded: NDArray[np.bool_]
+    """Whether the judge said how much better."""
 
     @classmethod
     def of(cls, judgements: Iterable[Judgement]) -> Comparisons:
@@ -93,6 +96,7 @@ class Comparisons:
             value=np.where(a < b, value, -value),
             first_left=np.where(a < b, a_left, ~a_left),
             side_by_side=np.arange(len(a)) < len(pairs),
+            graded=np.array([each is not None for each in strength], dtype=bool),
         )
 
     def names(self, codes: Codes) -> list[str]:
@@ -120,6 +124,7 @@ class Comparisons:
             item=item,
             judge=self.judge[voices],
             value=self.value[voices],
+            graded=self.graded[voices],
         )
 
 

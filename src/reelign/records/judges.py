@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from reelign.errors import ReelignError
 
@@ -20,7 +20,7 @@ JUDGES = {"spriteworld-people": "reelign.spriteworld.people:people"}
 
 
 class Judge(Protocol):
-    """A person, a critic or a reward model that compares two videos of one prompt."""
+    """A person, a critic or a reward model that compares two videos of one prompt; its `kind`, if any, says which."""
 
     @property
     def name(self) -> str:
@@ -50,6 +50,15 @@ class Judge(Protocol):
             B dicts from each dimension to 'a', 'b' or 'tie'.
         """
         ...
+
+
+def kind_of(judge: Judge) -> Literal["person", "critic", "reward"]:
+    """What a judge is: its own `kind`, where it says one, else a critic."""
+    kind: Any = getattr(judge, "kind", "critic")
+    if kind not in ("person", "critic", "reward"):
+        raise ReelignError(f"judge {judge.name!r} is of kind {kind!r}", "A kind is person, critic or reward.")
+    found: Literal["person", "critic", "reward"] = kind
+    return found
 
 
 def load_judges(spec: str) -> list[Judge]:

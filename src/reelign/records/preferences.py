@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 ACROSS_GROUPS = "votes across groups"
 
-_VALUE = {"a": 1.0, "b": -1.0, "tie": 0.0}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
@@ -70,7 +68,8 @@ def preferences(
 ) -> Preferences:
     """Turn votes into preferences.
 
-    A vote is a margin of 1, -1 or 0 (tie) on its dimension; a pair's overall margin is the weighted mean over the
+    A vote is a margin of 1, -1 or 0 (tie) on its dimension, or in between where judges said how much better one is; a
+    pair's overall margin is the weighted mean over the
     dimensions it was judged on.
 
     Args:
@@ -178,7 +177,7 @@ def _judged(
         if a is None or b is None or a[0] != b[0]:
             left_out[ACROSS_GROUPS] += 1
             continue
-        value = _VALUE[vote.verdict] if a < b else -_VALUE[vote.verdict]
+        value = vote.margin if a < b else -vote.margin
         margins[a[0]].setdefault((min(a[1], b[1]), max(a[1], b[1])), {})[vote.dimension] = value + 0.0
     judged = []
     for group, own in zip(groups, margins, strict=True):

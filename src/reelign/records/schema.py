@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeDecorator
 
 from reelign.records.answers import Verdict as Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of these tables: the last file in migrations/versions makes them. A workspace of a higher one is refused."""
 
 _Number = BigInteger().with_variant(Integer, "sqlite")

@@ -32,6 +32,14 @@ class Vote:
     """How many judges."""
     strength: float = field(default=0.0, compare=False)
     """Mean feeling of the judges in [-1, 1]: 1 where all find a clearly better, ±0.5 is slightly, 0 a tie."""
+    graded: bool = field(default=False, compare=False)
+    """Whether any judge said how much better, so that `strength` tells more than how many agree."""
+
+    @property
+    def margin(self) -> float:
+        """Of a over b in [-1, 1]: the mean feeling where judges gave theirs, but never against the verdict; else ±1."""
+        sign = {"a": 1.0, "b": -1.0, "tie": 0.0}[self.verdict]
+        return sign * max(0.0, sign * self.strength) if self.graded else sign
 
 
 def majority(judgements: Iterable[Judgement]) -> list[Vote]:
@@ -52,6 +60,7 @@ def votes(comparisons: Comparisons) -> list[Vote]:
     total, most = counts.sum(axis=1), counts.max(axis=1)
     verdict = np.where(2 * most > total, counts.argmax(axis=1), 1)
     strength = np.bincount(items.item, weights=items.value, minlength=items.count) / total
+    graded = np.bincount(items.item, weights=items.graded, minlength=items.count) > 0
     named = zip(
         comparisons.names(items.first),
         comparisons.names(items.second),
@@ -60,6 +69,7 @@ def votes(comparisons: Comparisons) -> list[Vote]:
         (most / total).tolist(),
         total.tolist(),
         strength.tolist(),
+        graded.tolist(),
         strict=True,
     )
     return [
@@ -71,6 +81,7 @@ def votes(comparisons: Comparisons) -> list[Vote]:
             consistency=share,
             count=judges,
             strength=mean,
+            graded=told,
         )
-        for a, b, dimension, outcome, share, judges, mean in named
+        for a, b, dimension, outcome, share, judges, mean, told in named
     ]

@@ -276,6 +276,12 @@ class Workspace:
             yield session
 
     @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction that reads, decides and writes; it is committed at the end of the block, or never was."""
+        with self._transaction(writes=True) as session:
+            yield session
+
+    @contextmanager
     def _transaction(self, *, writes: bool = False) -> Iterator[Session]:
         """A session that commits at the end of the block; its objects stay usable after it."""
         engine = self._engine.execution_options(writes=True) if writes else self._engine

@@ -37,6 +37,11 @@ class Person:
             )
 
     @property
+    def kind(self) -> str:
+        """As the record names what this stands for."""
+        return "person"
+
+    @property
     def version(self) -> str:
         """Of the true judges and of this person's character."""
         return f"{judges.VERSION}-{self.sharpness:g}-{self.tie_band:g}"
