@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "reelign"
-DATA = ("evaluation/templates", "spriteworld/pipeline")
+DATA = ("annotate/static", "annotate/templates", "evaluation/templates", "spriteworld/pipeline")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
 
 def test_every_package_that_the_code_imports_is_a_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = {_name(line) for line in project["dependencies"] + project["optional-dependencies"]["track"]}
+    extras = [line for extra in ("track", "annotate") for line in project["optional-dependencies"][extra]]
+    asked = {_name(line) for line in project["dependencies"] + extras}
     brings = packages_distributions()
     undeclared = {
         f"{path.relative_to(SOURCE)}: {module}"

@@ -140,9 +140,11 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, kind: Any, layers: Sequence[Layer]) -> ReelignError:
-    first = error.errors()[0]
+    # Of a key with a typo, the field that is missing for it is no news.
+    unknown = ("unexpected_keyword_argument", "extra_forbidden")
+    first = min(error.errors(), key=lambda each: each["type"] not in unknown)
     key, owners = _locate(kind, [str(part) for part in first["loc"]])
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+    if first["type"] in unknown:
         valid = sorted({field.name for owner in owners for field in dataclasses.fields(owner)})
         near = difflib.get_close_matches(key.rpartition(".")[2], valid, n=1, cutoff=0.5)
         mend = f"Did you mean {near[0]!r}? " if near else ""
@@ -171,6 +173,8 @@ def _locate(kind: Any, path: Sequence[str]) -> tuple[str, list[Any]]:
             inside = chosen
             continue
         key.append(part)
+        if part.isdigit():
+            continue  # a place in a list: its field was found with the list's own name
         owners = inside
         hints = [typing.get_type_hints(owner).get(part) for owner in owners]
         members = [inner for hint in hints for inner in (hint, *typing.get_args(hint))]
@@ -189,7 +193,10 @@ def _origin(layers: Sequence[Layer], key: str) -> str:
 
 def _holds(layer: Any, key: str) -> bool:
     for part in key.split("."):
-        if not isinstance(layer, Mapping) or part not in layer:
+        if isinstance(layer, list | tuple) and part.isdigit() and int(part) < len(layer):
+            layer = layer[int(part)]
+        elif isinstance(layer, Mapping) and part in layer:
+            layer = layer[part]
+        else:
             return False
-        layer = layer[part]
     return True

@@ -13,6 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from reelign.annotate import AnnotateSettings
 from reelign.config import Layer, ModelSettings, read_yaml, resolve
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[Any]] = {
     "model": ModelSettings,
     "generate": GenerateSettings,
     "judge": JudgeSettings,
+    "annotate": AnnotateSettings,
     "align": AlignSettings,
     "evaluate": EvaluateSettings,
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,8 +35,12 @@ from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
+from reelign.records.exchange.record_files import check_format, export_record, import_record, recognise
 from reelign.training.launch import start_ranks, together
 from reelign.video import write_video
+
+if TYPE_CHECKING:
+    from reelign.annotate.server import Server
 
 EVALUATION = "evaluation.json"
 
@@ -47,6 +51,7 @@ def init(
     model: str = "spriteworld",
     prompts: str | Path | None = None,
     held_out: str | Path | None = None,
+    database: str | None = None,
 ) -> Workspace:
     """Make a workspace and fill it with prompts.
 
@@ -56,6 +61,7 @@ def init(
         prompts, held_out: text files with a prompt a line, to train on and to evaluate on. For a split that is left
             without any, a model folder may bring its own: `prompts/train.txt`, `prompts/held_out.txt`. Beside them
             it may bring the settings that a new workspace starts with, `settings.yaml`.
+        database: a PostgreSQL URL for a team; None keeps the record in a file of the workspace.
     """
     model = known_model(model)
     texts = {
@@ -63,7 +69,7 @@ def init(
         for split, given in (("train", prompts), ("held_out", held_out))
         if given is not None
     }
-    workspace = Workspace.create(folder, model=model)
+    workspace = Workspace.create(folder, model=model, database=database)
     write_config(workspace)
     with measured(workspace.root, "init"):
         for split in ("train", "held_out"):
@@ -91,6 +97,20 @@ def judge(workspace: str | Path, *, layers: list[Layer] | None = None, **setting
     wanted = settings_of(opened, "judge", layers, settings)
     with measured(opened.root, "judge"):
         return ask_judges(opened, load_judges(wanted.judge), wanted)
+
+
+def annotate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Server:
+    """Plan what people are asked, and put together the page where they answer; its `run()` serves until it is ended.
+
+    Raises:
+        ReelignError: there is nothing to ask, or the packages of the page are not installed.
+    """
+    try:
+        from reelign.annotate.server import Server
+    except ModuleNotFoundError as error:
+        raise ReelignError(f"The page needs the package {error.name}.", "pip install 'reelign[annotate]'") from error
+    opened = Workspace.open(workspace)
+    return Server(opened, settings_of(opened, "annotate", layers, settings))
 
 
 def align(
@@ -257,6 +277,25 @@ def export_pairs(workspace: str | Path, path: str | Path) -> int:
         ],
     )
     return len(data.rows)
+
+
+def export_judgements(workspace: str | Path, path: str | Path, format: str) -> int:
+    """Write the workspace's record in one of `record_files.RECORD_FORMATS`; returns how many judgements or pairs."""
+    return export_record(Workspace.open(workspace), Path(path), check_format(format))
+
+
+def import_judgements(workspace: str | Path, path: str | Path, *, format: str | None = None, judge: str = "") -> int:
+    """Add what a file or folder of judgements holds and the workspace does not; returns how many judgements.
+
+    Args:
+        workspace: its folder.
+        path: what `export_judgements`, Label Studio or Argilla wrote, or a CSV of VideoReward's.
+        format: the format's name where it is not to be recognised.
+        judge: who judged, for VideoReward's CSV, which names nobody; the file's name by default.
+    """
+    path = Path(path)
+    known = recognise(path) if format is None else check_format(format)
+    return import_record(Workspace.open(workspace), path, known, judge=judge)
 
 
 def _read_prompts(path: Path) -> list[str]:

@@ -8,7 +8,22 @@ from collections.abc import Callable
 
 import typer
 
-from reelign.cli import align, demo, evaluate, export, generate, init, judge, pairs, push, report, sample, schema
+from reelign.cli import (
+    align,
+    annotate,
+    demo,
+    evaluate,
+    export,
+    generate,
+    import_,
+    init,
+    judge,
+    pairs,
+    push,
+    report,
+    sample,
+    schema,
+)
 from reelign.errors import ReelignError, disk_is_full
 
 app = typer.Typer(
@@ -24,12 +39,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "init": init.init,
     "generate": generate.generate,
     "judge": judge.judge,
+    "annotate": annotate.annotate,
     "pairs": pairs.pairs,
     "align": align.align,
     "evaluate": evaluate.evaluate,
     "report": report.report,
     "sample": sample.sample,
     "export": export.export,
+    "import": import_.import_,
     "push": push.push,
     "schema": schema.schema,
 }

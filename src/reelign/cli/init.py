@@ -13,6 +13,9 @@ def init(
     model: Annotated[str, typer.Option(help="A diffusers folder, a hub id, or `spriteworld`.")] = "spriteworld",
     prompts: Annotated[Path | None, typer.Option(help="Training prompts, one a line.")] = None,
     held_out: Annotated[Path | None, typer.Option(help="Held-out prompts, one a line.")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="A PostgreSQL URL for a team; without it, a file in the workspace.")
+    ] = None,
 ) -> None:
     """Make a workspace and fill it with prompts.
 
@@ -20,7 +23,7 @@ def init(
     """
     from reelign import stages
 
-    workspace = stages.init(folder, model=model, prompts=prompts, held_out=held_out)
+    workspace = stages.init(folder, model=model, prompts=prompts, held_out=held_out, database=database)
     counts = {split: len(workspace.prompts(split)) for split in ("train", "held_out")}
     print(
         f"{workspace.root}: {counts['train']} training and {counts['held_out']} held-out prompts for {workspace.model}"

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 
-def schema(command: Annotated[str, typer.Argument(help="generate, judge, align, evaluate or model.")]) -> None:
+def schema(
+    command: Annotated[str, typer.Argument(help="generate, judge, annotate, align, evaluate or model.")],
+) -> None:
     """Print the JSON Schema of a command's settings, for editors.
 
     Example: `reelign schema align > align.schema.json`

@@ -1,0 +1,55 @@
+"""The bytes of videos: those that the record names and no others, whatever a request asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from fastapi import HTTPException
+
+from reelign.annotate.settings import AnnotateSettings
+from reelign.records import Video, Workspace
+
+MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
+
+
+class Media:
+    """Files of one workspace."""
+
+    def __init__(self, workspace: Workspace, settings: AnnotateSettings) -> None:
+        self._workspace = workspace
+        self._examples = [workspace.root / example.video for example in settings.examples]
+        self._known: dict[str, str | None] = {}
+
+    def video(self, video_id: str) -> Path:
+        """The file of a video in the record.
+
+        Raises:
+            HTTPException: 404, no such video, or its file is gone or outside of the workspace.
+        """
+        if video_id not in self._known:
+            with self._workspace.reading() as session:
+                video = session.get(Video, video_id)
+            if video is None:
+                raise HTTPException(404, "There is no such video.")
+            self._known[video_id] = video.path if _inside(video.path) else None
+        path = self._known[video_id]
+        return _file(None if path is None else self._workspace.root / path)
+
+    def example(self, number: int) -> Path:
+        """The file of an example of the instructions, from 0.
+
+        Raises:
+            HTTPException: 404.
+        """
+        return _file(self._examples[number] if 0 <= number < len(self._examples) else None)
+
+
+def _inside(path: str) -> bool:
+    """A record that came from elsewhere may name any path; only those below the workspace are shown to judges."""
+    return not Path(path).is_absolute() and ".." not in PurePosixPath(path.replace("\\", "/")).parts
+
+
+def _file(path: Path | None) -> Path:
+    if path is None or path.suffix.lower() not in MEDIA_TYPES or not path.is_file():
+        raise HTTPException(404, "There is no such video.")
+    return path

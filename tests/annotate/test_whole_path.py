@@ -1,0 +1,86 @@
+"""The whole path on the small world: people judge through the page's server, and what learns from them gets better."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import reelign
+from cli.process import succeed
+from reelign.diffusion.seeds import generator_from
+from reelign.generators import resolve_model
+from reelign.records import Workspace
+from reelign.spriteworld.people import Person, people
+from reelign.video import read_video
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SETTINGS = "\nannotate: {judges_per_item: 3, gold_rate: 0, repeat_rate: 0}\n"
+OPTIONS = {"a": "left_clearly", "tie": "same", "b": "right_clearly"}
+
+
+@pytest.fixture
+def load() -> ModuleType:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import annotate_load
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return annotate_load
+
+
+def opinion(person: Person, workspace: Workspace, question: dict[str, Any]) -> dict[str, str]:
+    """What a person of the small world says of two videos as shown, by their true scores and a noise of their own."""
+    paths = {video.id: workspace.video_path(video) for video in workspace.videos("train")}
+    left, right = (read_video(paths[video["id"]]).frames[None] for video in question["videos"])
+    chance = generator_from(0, person.name, question["showing"])
+    (verdicts,) = person.compare(left, right, [question["prompt"]], generator=chance)
+    return {name: OPTIONS[verdict] for name, verdict in verdicts.items()}
+
+
+def judge_all(load: ModuleType, workspace: Workspace) -> int:
+    """Three people work until nothing is left; returns how many questions they answered."""
+    server, answered = load.ServerProcess(workspace.root), 0
+    for person in people(3):
+        client = load.Client(server.address, person.name)
+        work = client.call("/api/work", {})
+        while work["questions"]:
+            question = work["questions"][0]
+            sent = {"showing": question["showing"], "revision": question["revision"], "duration_s": 4.0}
+            work = client.call("/api/answer", {**sent, "answers": opinion(person, workspace, question)})
+            answered += 1
+    server.stop()
+    return answered
+
+
+def whole_path(load: ModuleType, folder: Path, *, prompts: int, candidates: int, steps: int, seeds: int) -> Any:
+    """generate, annotate, pairs, align, evaluate; the comparison of base and aligned by the true judges."""
+    for split in ("train", "held_out"):
+        shipped = (Path(resolve_model("spriteworld")) / "prompts" / f"{split}.txt").read_text().splitlines()
+        (folder / f"{split}.txt").write_text("\n".join(shipped[:prompts]))
+    succeed("init", "w", "--prompts", "train.txt", "--held-out", "held_out.txt", folder=folder)
+    workspace = Workspace.open(folder / "w")
+    with (workspace.root / "reelign.yaml").open("a") as file:
+        file.write(SETTINGS)
+    succeed("generate", "-w", workspace.root, f"candidates={candidates}", folder=folder)
+    questions = prompts * candidates * (candidates - 1) // 2
+    assert judge_all(load, workspace) == 3 * questions
+    assert len(workspace.judgements()) == 9 * questions
+    assert f"of {prompts} prompts" in succeed("pairs", "-w", workspace.root, folder=folder)
+    succeed("align", "-w", workspace.root, f"trainer.steps={steps}", folder=folder)
+    return reelign.evaluate(workspace.root, seeds=seeds).comparison
+
+
+def test_what_people_said_at_the_page_reaches_the_adapter(load: ModuleType, tmp_path: Path) -> None:
+    comparison = whole_path(load, tmp_path, prompts=3, candidates=2, steps=2, seeds=1)
+    assert torch.isfinite(torch.tensor(comparison.gain))
+
+
+@pytest.mark.slow
+def test_the_model_that_learned_from_people_is_better(load: ModuleType, tmp_path: Path) -> None:
+    comparison = whole_path(load, tmp_path, prompts=36, candidates=4, steps=200, seeds=4)
+    assert comparison.interval.low > 0
