@@ -24,8 +24,8 @@ from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.records import Workspace
 from reelign.training import load_adapter
-
 from reelign.training.adapters import ADAPTER_FILE, saved_weights
+
 WORKSPACE_CONFIG = "reelign.yaml"
 MODEL_SETTINGS = "settings.yaml"
 """What a model folder may bring beside its weights: settings that suit it, which a new workspace starts with."""
@@ -68,7 +68,17 @@ def settings_of(
     own = stored.get(section) or {}
     if not isinstance(own, Mapping):
         raise ReelignError(f"{path}: {section} = {own!r} is not valid.", "Write `key: value` lines under it.")
-    return resolve(SECTIONS[section], [(str(path), own), *(layers or []), ("the call", given or {})])
+    further = [_part(layer, section) for layer in layers or []]
+    return resolve(SECTIONS[section], [(str(path), own), *further, ("the call", given or {})])
+
+
+def _part(layer: Layer, section: str) -> Layer:
+    """A file of whole sections, such as a recipe or another workspace's settings, brings its own section's alone."""
+    name, settings = layer
+    sections = settings and all(
+        key in SECTIONS and (value is None or isinstance(value, Mapping)) for key, value in settings.items()
+    )
+    return (f"{name}, under {section}", settings.get(section) or {}) if sections else layer
 
 
 def known_model(model: str) -> str:

@@ -1,0 +1,68 @@
+"""The recipe files: valid settings, stated memory, launch presets that accelerate takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+
+from reelign.config import read_yaml, resolve
+from reelign.opening import SECTIONS, WORKSPACE_CONFIG, settings_of
+from reelign.records import Workspace
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+PRESETS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def recipe(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_there_is_one_for_each_model_promised() -> None:
+    assert [path.stem for path in RECIPES] == ["cogvideox-2b-dpo", "wan2.1-1.3b-dpo"]
+    assert [path.stem for path in PRESETS] == ["ddp", "fsdp2", "single-gpu"]
+
+
+def test_every_section_is_valid(recipe: Path) -> None:
+    for name, section in read_yaml(recipe).items():
+        assert resolve(SECTIONS[name], [(str(recipe), section)])
+
+
+def test_it_is_a_workspaces_settings_and_a_commands(recipe: Path, tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", model="spriteworld")
+    layer = (str(recipe), read_yaml(recipe))
+    named = settings_of(workspace, "align", [layer])
+    (workspace.root / WORKSPACE_CONFIG).write_text(recipe.read_text())
+    assert settings_of(workspace, "align") == named
+    assert named.lora.rank == 64
+    assert settings_of(workspace, "generate", [layer]).height == 480
+
+
+def test_memory_is_stated_as_it_was_computed(recipe: Path) -> None:
+    text = recipe.read_text()
+    assert re.search(r"# Expected memory of a training process: [\d.]+ GiB", text)
+    assert f"benchmarks/recipe_memory.py recipes/{recipe.name}" in text
+
+
+def test_every_number_of_the_training_has_its_reason(recipe: Path) -> None:
+    lines = recipe.read_text().splitlines()
+    numbers = [line for line in lines[lines.index("align:") : lines.index("evaluate:")] if re.search(r": [\d.]", line)]
+    assert [line for line in numbers if "#" not in line] == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_accelerate_takes_the_presets(preset: Path) -> None:
+    found: Any = load_config_from_file(str(preset))
+    plain = yaml.safe_load(preset.read_text())
+    assert found.num_processes == plain["num_processes"]
+    parsed = launch_command_parser().parse_args(["--config_file", str(preset), "-m", "reelign", "align"])
+    assert (parsed.training_script, parsed.module) == ("reelign", True)
+    if preset.stem == "fsdp2":
+        assert found.fsdp_config["fsdp_version"] == 2
