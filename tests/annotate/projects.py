@@ -8,9 +8,10 @@ import torch
 
 from reelign.annotate import AnnotateSettings, Dimension
 from reelign.annotate.answers import Answer
-from reelign.annotate.desk import Desk, Question, Work
+from reelign.annotate.desk import Desk, Work
 from reelign.annotate.invitations import join
 from reelign.annotate.planning import plan
+from reelign.annotate.questions import Question
 from reelign.records import Video, Workspace
 from reelign.video import write_video
 

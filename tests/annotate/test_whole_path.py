@@ -75,6 +75,7 @@ def whole_path(load: ModuleType, folder: Path, *, prompts: int, candidates: int,
     return reelign.evaluate(workspace.root, seeds=seeds).comparison
 
 
+@pytest.mark.slow
 def test_what_people_said_at_the_page_reaches_the_adapter(load: ModuleType, tmp_path: Path) -> None:
     comparison = whole_path(load, tmp_path, prompts=3, candidates=2, steps=2, seeds=1)
     assert torch.isfinite(torch.tensor(comparison.gain))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 from reelign.annotate import assignment
 from reelign.annotate.answers import Answer, judgements, key_of
 from reelign.annotate.informing import Informing
+from reelign.annotate.questions import Question, questions_of
 from reelign.annotate.settings import AnnotateSettings
 from reelign.errors import ReelignError
-from reelign.records import Judgement, Opening, Prompt, Showing, Task, Video, Workspace
+from reelign.records import Judgement, Opening, Showing, Task, Workspace
 from reelign.records.assignments import ANSWERED, EXPIRED, OPEN, SKIPPED
 from reelign.records.database import open_engine
 from reelign.records.judgement_log import append, withdrawal
@@ -27,25 +28,6 @@ DESK_LOCK = 7_354_462
 
 class Conflict(ReelignError):
     """What was sent is about a question that is no longer the judge's to answer."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShownVideo:
-    """What the page has to know of a video; nothing that tells what made it."""
-
-    id: str
-    fps: float
-    num_frames: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A showing with all that the page shows of it, videos from the left."""
-
-    showing: str
-    revision: int
-    prompt: str
-    videos: tuple[ShownVideo, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +150,7 @@ class Desk:
         stands = assignment.standing(session, judge)
         held = assignment.holding(session, judge, stands, self.settings)
         return Work(
-            questions=tuple(_questions(session, held)),
+            questions=tuple(questions_of(session, held)),
             done=stands.answered,
             last=_latest(session, judge),
             stopped=not held and not stands.may_have_more(0, self.settings),
@@ -193,17 +175,3 @@ def _latest(session: Session, judge: str) -> tuple[str, int] | None:
     query = select(Showing.id, Showing.revision).where(Showing.judge == judge, Showing.state == ANSWERED)
     row = session.execute(query.order_by(Showing.changed.desc()).limit(1)).first()
     return None if row is None else (row.id, row.revision)
-
-
-def _questions(session: Session, held: Sequence[Showing]) -> Iterator[Question]:
-    ids = {video for showing in held for video in showing.videos}
-    rows = session.execute(select(Video, Prompt.text).join(Prompt).where(Video.id.in_(ids)))
-    known = {video.id: (video, prompt) for video, prompt in rows}
-    for showing in held:
-        videos = [known[each][0] for each in showing.videos]
-        yield Question(
-            showing=showing.id,
-            revision=showing.revision,
-            prompt=known[showing.videos[0]][1],
-            videos=tuple(ShownVideo(id=each.id, fps=each.fps, num_frames=each.num_frames) for each in videos),
-        )

@@ -13,6 +13,7 @@ const judging = element("judging"), rest = element("rest"), notice = element("no
 
 let questions = [], last = null, shown = null, done = 0, stopped = false;
 const spent = []; // seconds of each answer in this sitting
+let moves = 0; // what the judge did; an answer of the server to an earlier question of ours is out of date
 
 const stage = new Stage(element("stage"), (question) => {
   if (question.showing === shown?.showing) say("A video does not play. Skip the question if it stays so.");
@@ -90,6 +91,7 @@ function submit() {
   };
   sheet.remember(answer);
   spent.push(answer.duration_s);
+  moves += 1;
   const sending = outbox.send(answer);
   questions = questions.slice(1);
   show();
@@ -97,8 +99,11 @@ function submit() {
 }
 
 async function ask(path, body) {
+  const mine = ++moves;
   try {
-    take(await post(path, body));
+    const work = await post(path, body);
+    if (mine !== moves) return look();
+    take(work);
     say(null);
   } catch (error) {
     if (error instanceof Refused) refused(error);
@@ -108,7 +113,14 @@ async function ask(path, body) {
 
 function refused(error) {
   say(error.status === 401 || error.status === 403 ? `${error.message} Load the page again.` : error.message);
-  if (error.status === 409 || error.status === 422) { shown = null; post("/api/work").then(take).catch(() => {}); }
+  if (error.status === 409 || error.status === 422) { shown = null; look(); }
+}
+
+// What there is to do now, unless the judge or an answer on its way is faster.
+async function look() {
+  const before = moves;
+  const work = await post("/api/work").catch(() => null);
+  if (work && before === moves && !outbox.showings.size) take(work);
 }
 
 async function undo() {
@@ -131,7 +143,6 @@ listen({
   ...Object.fromEntries([..."0123456789"].map((digit) => [digit, () => sheet.choose(digit)])),
 });
 
-const look = () => post("/api/work").then(take).catch(() => {});
 setInterval(() => { if (!document.hidden && shown) look(); }, RENEW_MS);
 setInterval(() => { if (!document.hidden && !shown && !stopped) look(); }, LOOK_AGAIN_MS);
 

@@ -41,7 +41,7 @@ export class Stage {
     sides.forEach((side, index) => side.classList.toggle("front", index === this.front));
   }
 
-  label(place, text) { this.group.children[place].querySelector("output").textContent = text; }
+  label(place, text) { this.group.children[place].querySelector("figcaption span").textContent = text; }
 
   #make(question) {
     const group = document.createElement("div");
@@ -57,7 +57,7 @@ export class Stage {
       video.setAttribute("aria-label", count === 2 ? `Video ${name}` : name);
       video.addEventListener("error", () => { if (video.hasAttribute("src")) this.onBroken(question); });
       video.addEventListener("loadedmetadata", () => side.classList.toggle("tiny", video.videoWidth < 128));
-      caption.append(name, document.createElement("output"));
+      caption.append(name, document.createElement("span")); // no <output>: it would be read aloud at every frame
       side.append(video, caption);
       group.append(side);
     });
