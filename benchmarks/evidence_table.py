@@ -1,0 +1,100 @@
+"""The table of `evidence.py`, between two markers of a page, from what the seeds' folders hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.evaluation.bootstrap import paired_bootstrap
+from reelign.files import write_text
+
+BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
+MATCHED = "-matched"
+RESAMPLES = 2000
+
+
+def write_table(folder: Path, arms: Mapping[str, str], page: Path) -> None:
+    """Put the table into the page, in place of the one that is there.
+
+    Args:
+        folder: of the seeds.
+        arms: name to what it is, in the table's order.
+        page: has the two markers.
+    Raises:
+        ReelignError: nothing is evaluated yet, or the page has no markers.
+    """
+    text = page.read_text()
+    if BEGIN not in text or END not in text:
+        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    found = {run: results_of(folder, run) for arm in arms for run in (arm, arm + MATCHED)}
+    found = {run: results for run, results in found.items() if results}
+    if not found:
+        raise ReelignError(f"{folder} holds no evaluated run.", "Run some arms first.")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    write_text(page, f"{before}\n\n{_head(folder, found)}\n\n{_rows(arms, found)}\n\n{after}")
+
+
+def results_of(folder: Path, run: str) -> dict[int, dict[str, Any]]:
+    """Training seed to the numbers of that run's evaluation."""
+    paths = sorted(folder.glob(f"seed-*/runs/{run}/evaluation.json"))
+    found = {}
+    for path in paths:
+        drift = path.with_name("drift.json")
+        last = {"drift": list(json.loads(drift.read_text()).values())[-1]} if drift.exists() else {}
+        found[int(path.parents[2].name.removeprefix("seed-"))] = {**json.loads(path.read_text()), **last}
+    return found
+
+
+def differences(result: Mapping[str, Any], dimension: str) -> Tensor:
+    """Aligned minus base of every video, (prompts, videos); `mean` is that of the dimensions."""
+    names = list(result["base_scores"]) if dimension == "mean" else [dimension]
+    after, before = (torch.tensor([result[side][name] for name in names]) for side in ("aligned_scores", "base_scores"))
+    return (after - before).mean(dim=0).reshape(result["comparison"]["prompts"], -1)
+
+
+def _head(folder: Path, found: Mapping[str, Mapping[int, Any]]) -> str:
+    one = next(iter(next(iter(found.values())).values()))["comparison"]
+    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    costs = [json.loads(line) for path in folder.glob("seed-*/costs.jsonl") for line in path.read_text().splitlines()]
+    hours = sum(cost["seconds"] for cost in costs) / 3600
+    return (
+        f"Written by `benchmarks/evidence.py` on {time.strftime('%Y-%m-%d')} ({where}; {hours:.1f} hours in all). "
+        f"A gain is the change of the true reward on {one['prompts']} held-out prompts, {one['seeds']} videos each, "
+        "base and aligned under the same noise; in brackets its 95 % interval over prompts, the training seeds' videos "
+        "taken together; ± is the standard deviation over training seeds. Drift is the mean squared distance of the "
+        "velocity to the base's."
+    )
+
+
+def _rows(arms: Mapping[str, str], found: Mapping[str, Mapping[int, Any]]) -> str:
+    dimensions = list(next(iter(next(iter(found.values())).values()))["base_scores"])
+    header = ["arm", "seeds", "mean", "±", *dimensions, "drift"]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
+    for run, results in found.items():
+        what = arms[run.removesuffix(MATCHED)] + (" at matched drift" if run.endswith(MATCHED) else "")
+        each = [float(differences(result, "mean").nanmean()) for result in results.values()]
+        spread = f"{torch.tensor(each).std():.3f}" if len(each) > 1 else "–"
+        gains = [_gain(results, name) for name in ("mean", *dimensions)]
+        lines.append([what, str(len(each)), f"**{gains[0]}**", spread, *gains[1:], _drift(results)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _gain(results: Mapping[int, Mapping[str, Any]], dimension: str) -> str:
+    pooled = torch.cat([differences(result, dimension) for result in results.values()], dim=1)
+    found = paired_bootstrap(pooled, resamples=RESAMPLES, generator=generator_from(0, "evidence", dimension))
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def _drift(results: Mapping[int, Mapping[str, Any]]) -> str:
+    last: Sequence[float] = [result["drift"] for result in results.values() if "drift" in result]
+    return f"{sum(last) / len(last):.2g}" if last else "–"
