@@ -29,22 +29,23 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "two passes": {"pairing": "apart", "two_pass": True},
 }
 CHECKPOINTING = ("none", "full", "selective")
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 GIB = 2**30
 
 
-def main(sizes: list[str], checkpointing: list[str], layers: int) -> None:
+def main(sizes: list[str], checkpointing: list[str], lora: LoRA, layers: int) -> None:
     for size, kept in itertools.product(sizes, checkpointing):
-        found = {name: gibibytes(SIZES[size], kept, how, layers) for name, how in SCHEDULES.items()}
+        found = {name: gibibytes(SIZES[size], kept, how, lora, layers) for name, how in SCHEDULES.items()}
         plain = found["apart"]
         row = ", ".join(f"{name} {peak:.2f} GiB ({peak / plain:.2f})" for name, peak in found.items())
         print(f"{size}, checkpointing {kept}: {row}", flush=True)
 
 
-def gibibytes(shape: tuple[int, ...], checkpointing: str, how: dict[str, Any], layers: int = 30) -> float:
+def gibibytes(shape: tuple[int, ...], checkpointing: str, how: dict[str, Any], lora: LoRA, layers: int) -> float:
     """The most that lives at a time during one step, weights included."""
     with without_values():
         generator = wan(layers)
-        policy = Policy(generator, LoRA(rank=64, alpha=64))
+        policy = Policy(generator, lora)
         if checkpointing != "none":
             generator.enable_activation_checkpointing(keep_attention=checkpointing == "selective")
         embeds = torch.empty(1, 512, 4096, dtype=torch.bfloat16)
@@ -77,6 +78,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--checkpointing", nargs="+", choices=CHECKPOINTING, default=CHECKPOINTING)
+    parser.add_argument("--targets", choices=("all", "attention"), default="all", help="what takes the adapter")
     parser.add_argument("--layers", type=int, default=30)
     options = parser.parse_args()
-    main(options.sizes, options.checkpointing, options.layers)
+    lora = LoRA(rank=64, alpha=64, targets=ATTENTION if options.targets == "attention" else ())
+    main(options.sizes, options.checkpointing, lora, options.layers)

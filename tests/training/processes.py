@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["recipes.long_run", "accelerate", "diffusers.pipelines.wan.pipeline_wan"])
+# No modules of the tests: the server looks for them where it was started.
+PROCESSES.set_forkserver_preload(["reelign.recipes.offline", "accelerate", "diffusers.pipelines.wan.pipeline_wan"])
 WITHIN_S = 120
 """No test may hang: what is not done by then has failed."""
 

@@ -293,6 +293,37 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert TrainerSettings(learning_rate=0.3).rate(100) == 1.0
 
 
+def test_a_linear_schedule_falls_evenly() -> None:
+    settings = TrainerSettings(steps=10, learning_rate=1.0, warmup_steps=2, schedule="linear")
+    assert [settings.rate(step) for step in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 0.5]
+
+
+def test_checkpoints_by_the_clock_come_between_those_by_steps(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, steps=3, checkpoint_every=100, checkpoint_minutes=1e-9, keep_checkpoints=9)
+    trainer = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path)
+    trainer.train()
+    assert [folder.name[-1] for folder in checkpoint_folders(trainer.checkpoints)] == ["1", "2", "3"]
+    settings = replace(settings, checkpoint_minutes=60.0)
+    patient = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path / "patient")
+    patient.train()
+    assert [folder.name[-1] for folder in checkpoint_folders(patient.checkpoints)] == ["3"]
+
+
+@pytest.mark.parametrize("kept", ["full", "selective"])
+def test_a_run_with_checkpointed_activations_is_the_same_run(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path, kept: str
+) -> None:
+    plain = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, SETTINGS, tmp_path / "plain")
+    plain.train()
+    settings = replace(SETTINGS, activation_checkpointing=kept)
+    again = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path / "again")
+    again.train()
+    for name, tensor in plain.policy.state_dict().items():
+        torch.testing.assert_close(again.policy.state_dict()[name], tensor)
+
+
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"checkpoint_every": 0}, {"learning_rate": 0.0}])
 def test_settings_that_train_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

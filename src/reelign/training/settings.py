@@ -14,13 +14,18 @@ class TrainerSettings:
     steps: int = 150
     learning_rate: float = 1e-4
     warmup_steps: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Of the learning rate after the warm-up: kept, or falling towards 0."""
+    optimiser: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit` keeps its moments in a quarter of the memory (bitsandbytes): worth it for full fine-tuning."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
     """Decay of a moving average of the weights, which becomes the adapter; 0 keeps none."""
     checkpoint_every: int = 50
+    checkpoint_minutes: float = 0.0
+    """A checkpoint also after so many minutes without one; 0 goes by steps alone."""
     keep_checkpoints: int = 2
     check_ranks_every: int = 100
     """Steps after which the weights of all ranks are compared; a difference stops the run."""
@@ -38,11 +43,15 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(f"checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}")
 
     def rate(self, step: int) -> float:
         """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        done = min(1.0, max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         if self.schedule == "cosine":
-            done = max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-            warm *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            warm *= 0.5 * (1 + math.cos(math.pi * done))
+        elif self.schedule == "linear":
+            warm *= 1 - done
         return warm

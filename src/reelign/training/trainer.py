@@ -17,6 +17,7 @@ from reelign.training.checkpoints import Checkpoint, load_checkpoint, save_check
 from reelign.training.interfaces import Monitor, Stateful, Step
 from reelign.training.interrupts import interrupt_between_steps
 from reelign.training.metrics import MetricsLog
+from reelign.training.optimisers import make_optimiser
 from reelign.training.policy import Policy
 from reelign.training.settings import TrainerSettings
 from reelign.training.sharding import split_like, split_optimiser_state, whole
@@ -58,8 +59,11 @@ class Trainer(Generic[BatchT]):
         self.title = title
         self.monitors = list(monitors)
         self.skipped = self.skipped_in_a_row = 0
+        self._saved_at = time.monotonic()
         self.ema: dict[str, Tensor] | None = None
-        self.optimisers = [self._adamw()] if optimisers is None else list(optimisers)
+        if optimisers is None:
+            optimisers = [make_optimiser(policy.parameters.values(), settings)]
+        self.optimisers = list(optimisers)
         self.learning_rates = [[group["lr"] for group in one.param_groups] for one in self.optimisers]
 
     @property
@@ -72,6 +76,7 @@ class Trainer(Generic[BatchT]):
         The first Ctrl-C lets the step in hand finish, writes a checkpoint and raises KeyboardInterrupt.
         """
         start = self._resume()
+        self._saved_at = time.monotonic()
         self.ranks.check_same(self.policy.state_dict(), "at the start")
         settings = self.settings
         log = MetricsLog(self.folder, start) if self.ranks.main else None
@@ -90,9 +95,9 @@ class Trainer(Generic[BatchT]):
                     bar.update()
                     # Asked once: a Ctrl-C between two questions would end the run without its checkpoint. And of all
                     # ranks, which must save and stop at the same step.
-                    ended, stop = self.ranks.any(self.verdict() is not None, interrupted())
+                    ended, stop, late = self.ranks.any(self.verdict() is not None, interrupted(), self._is_late())
                     done = ended or step + 1 == settings.steps
-                    if done or stop or (step + 1) % settings.checkpoint_every == 0:
+                    if done or stop or late or (step + 1) % settings.checkpoint_every == 0:
                         self._save(step + 1)
                     if stop and not done:
                         raise KeyboardInterrupt
@@ -146,15 +151,6 @@ class Trainer(Generic[BatchT]):
                 "Look at these videos, lower the learning rate, or start again from an earlier checkpoint.",
             )
 
-    def _adamw(self) -> torch.optim.Optimizer:
-        settings = self.settings
-        return torch.optim.AdamW(
-            self.policy.parameters.values(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-        )
-
     def _update_ema(self) -> None:
         if not self.settings.ema_decay:
             return
@@ -164,7 +160,13 @@ class Trainer(Generic[BatchT]):
         for name, average in self.ema.items():
             average.lerp_(current[name], 1 - self.settings.ema_decay)
 
+    def _is_late(self) -> bool:
+        """Whether the last checkpoint is too long ago, by the clock."""
+        minutes = self.settings.checkpoint_minutes
+        return bool(minutes) and time.monotonic() - self._saved_at >= 60 * minutes
+
     def _save(self, step: int) -> None:
+        self._saved_at = time.monotonic()
         optimisers = [whole(optimiser.state_dict()) for optimiser in self.optimisers]
         extra = {
             "step": self.step.state_dict() if isinstance(self.step, Stateful) else {},
