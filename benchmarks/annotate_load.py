@@ -46,6 +46,8 @@ class Tally:
     acknowledged: set[tuple[str, int]] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    server_cpu_s: float = 0.0
+    """Of the server, from its first page to the last answer."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -100,6 +102,12 @@ class ServerProcess:
         self.address = next(line.split()[-1] for line in lines if line.startswith("judge at"))
         self.port = urlsplit(self.address).port or 0
         self._wait()
+        self._cpu_before = self._cpu_s()
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU since the server was ready."""
+        return self._cpu_s() - self._cpu_before
 
     def kill(self) -> None:
         """As a power cut would, but for the disk."""
@@ -109,6 +117,10 @@ class ServerProcess:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=60)
+
+    def _cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _wait(self) -> None:
         until = time.monotonic() + START_S
@@ -180,6 +192,7 @@ def drive(workspace: Workspace, *, judges: int, answers: int, think_s: float, ki
     for thread in threads:
         thread.join()
     took = time.perf_counter() - start
+    tally.server_cpu_s = server.cpu_s
     server.stop()
     return tally, took
 
@@ -219,6 +232,8 @@ def main() -> None:
         f"{wanted.judges} judges, {len(tally.acknowledged)} answers in {took:.1f} s, {wanted.think} s of thought each"
     )
     print(f"an answer takes {middle:.0f} ms (median), {late:.0f} ms (p95), {worst:.0f} ms (worst)")
+    if not wanted.kill:
+        print(f"the server spends {1000 * tally.server_cpu_s / len(tally.seconds):.1f} ms of CPU on an answer")
     print("\n".join(wrong) or "no error, none lost, none doubled")
     sys.exit(bool(wrong))
 

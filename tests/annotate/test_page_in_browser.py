@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+# Imported once here, and not in the process of every command.
+import reelign.annotate.server
+import reelign.stages  # noqa: F401
 from annotate.projects import film
 from cli.process import Command, start
 from reelign.records import Workspace
@@ -119,13 +122,12 @@ def browser(projects: dict[str, Project]) -> Iterator[Browser]:
         browser.close()
 
 
-def until(page: Page, condition: str) -> None:
+def until(page: Page, condition: str, *, within_s: float = 60.0) -> None:
     """Wait for a condition; Playwright's own wait polls with `eval`, which the page's policy forbids."""
-    for _ in range(400):
-        if page.evaluate(condition):
-            return
+    end = time.monotonic() + within_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"it never came to this: {condition}"
         page.wait_for_timeout(50)
-    pytest.fail(f"Twenty seconds went by without: {condition}")
 
 
 def answered(count: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import reelign.stages  # here once, not in the process of every command
 from annotate.projects import fill
 from cli.process import reelign, refusal, succeed
 from reelign.records import Judgement, Workspace
