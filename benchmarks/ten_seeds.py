@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ten_seeds_table import FAILED, FILES, FIXED, LOOP, RESULT, write_table
+from ten_seeds_table import FAILED, FILES, FIXED, LOOP, RESULT, has_controls, write_table
 
 import reelign.spriteworld
 from reelign.errors import ReelignError
@@ -41,10 +41,20 @@ FIRST_FIELDS = frozenset((Path(__file__).parent / "ten_seeds_fields.txt").read_t
 Command = Callable[..., None]
 
 
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    """What is run for which seeds."""
+
+    loop: list[int]
+    controls: list[int]
+    files: list[int]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("ten-seeds"), help="where the seeds' folders are made")
     parser.add_argument("--seeds", default="0-10", help="such as 0-10 or 1,2,5; 0 is the demo's default")
+    parser.add_argument("--controls", default="0-10", help="seeds that run the controls too")
     parser.add_argument("--files", default="0-10", help="seeds whose pairs also go out as files and come back in")
     parser.add_argument("--table", type=Path, default=Path("docs/ten-seeds.md"))
     parser.add_argument("--prompts", type=Path, help="other training prompts than the small world's")
@@ -52,8 +62,8 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, help="a reelign.yaml for every workspace")
     given = parser.parse_args()
     try:
-        with_files = seeds_in(given.files)
-        run_seeds(given.folder, seeds_in(given.seeds), given.prompts, given.held_out, given.settings, with_files)
+        chosen = Seeds(*(seeds_in(text) for text in (given.seeds, given.controls, given.files)))
+        run_seeds(given.folder, chosen, given.prompts, given.held_out, given.settings)
         write_table(given.folder, given.table)
     except (ReelignError, RuntimeError) as error:
         sys.exit(str(error))
@@ -62,8 +72,8 @@ def main() -> None:
 
 
 def seeds_in(text: str) -> list[int]:
-    """`0-3,7` -> [0, 1, 2, 3, 7]."""
-    ends = [part.partition("-") for part in text.split(",")]
+    """`0-3,7` -> [0, 1, 2, 3, 7]; the empty text names none."""
+    ends = [part.partition("-") for part in text.split(",") if part]
     return [seed for first, _, last in ends for seed in range(int(first), int(last or first) + 1)]
 
 
@@ -78,18 +88,17 @@ def reelign_command(*words: object) -> None:
 
 def run_seeds(
     folder: Path,
-    seeds: Iterable[int],
+    seeds: Seeds,
     prompts: Path | None,
     held_out: Path | None,
     settings: Path | None,
-    with_files: Iterable[int],
     command: Command = reelign_command,
 ) -> None:
     """Run what is not done yet. A seed that fails is noted with its reason, and the next is run."""
-    for seed in seeds:
-        own = folder / f"seed-{seed}"
-        arms = {LOOP: _run_loop, **({FILES: _run_files} if seed in with_files else {})}
-        if all((own / arm / RESULT).exists() for arm in arms):
+    for seed in seeds.loop:
+        own, controls = folder / f"seed-{seed}", seed in seeds.controls
+        arms = [LOOP, *([FILES] if seed in seeds.files else [])]
+        if all((own / arm / RESULT).exists() for arm in arms) and (not controls or has_controls(own / LOOP / RESULT)):
             print(f"seed {seed} is done", flush=True)
             continue
         print(f"\n===== seed {seed}", flush=True)
@@ -97,8 +106,9 @@ def run_seeds(
             _make_workspace(own / arm, prompts, held_out, settings, command)
         _check_fixed(own)
         try:
-            for run_arm in arms.values():
-                run_arm(own, seed, command)
+            command("demo", own / LOOP, "--seed", seed, *(["--controls"] if controls else []))
+            if FILES in arms:
+                _run_files(own, seed, command)
         except RuntimeError as error:
             print(error, file=sys.stderr)
             write_text(own / FAILED, str(error))
@@ -115,11 +125,6 @@ def _make_workspace(
     command("init", workspace, *options)
     if settings:
         shutil.copyfile(settings, workspace / WORKSPACE_CONFIG)
-
-
-def _run_loop(own: Path, seed: int, command: Command) -> None:
-    """The demo with its controls."""
-    command("demo", own / LOOP, "--seed", seed, "--controls")
 
 
 def _run_files(own: Path, seed: int, command: Command) -> None:

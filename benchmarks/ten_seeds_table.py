@@ -70,6 +70,11 @@ def read_seeds(folder: Path) -> list[Seed]:
     return sorted(found, key=lambda seed: seed.number)
 
 
+def has_controls(result: Path) -> bool:
+    """Whether a result holds the controls beside the run."""
+    return bool(json.loads(result.read_text())["controls"])
+
+
 def _head(seeds: Sequence[Seed]) -> str:
     fixed = _table(["fixed before the first seed", "sha256"], [[k, f"`{v}`"] for k, v in seeds[0].fixed.items()])
     done = [seed for seed in seeds if seed.loop]
@@ -140,9 +145,9 @@ def _arms(seeds: Sequence[Seed]) -> str:
     what = {name: result["controls"][name]["what"] for _, result in _ended(seeds) for name in result["controls"]}
     rows = []
     for seed, result in _ended(seeds):
-        controls = [result["controls"].get(name) for name in names]
+        controls = [_gain(result["controls"][name]) if name in result["controls"] else "–" for name in names]
         files = _gain(seed.files) if seed.wants_files else "–"
-        rows.append([_label(seed), _gain(result), *map(_gain, controls), files])
+        rows.append([_label(seed), _gain(result), *controls, files])
     title = "## Controls, and the same pairs as mp4 files in a fresh workspace\n\n"
     return title + _table(["seed", "Flow-DPO", *(what[name] for name in names), "pairs as files"], rows)
 

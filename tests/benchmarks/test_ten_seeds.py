@@ -45,6 +45,10 @@ class Commands:
             raise RuntimeError(result.err[-2000:])
 
 
+def all_of(script: ModuleType, seed: int) -> Any:
+    return script.Seeds([seed], [seed], [seed])
+
+
 def small(folder: Path) -> dict[str, Path]:
     """Options that make a seed take seconds."""
     found = {}
@@ -57,20 +61,21 @@ def small(folder: Path) -> dict[str, Path]:
 def test_a_list_of_seeds(scripts: tuple[ModuleType, ModuleType]) -> None:
     assert scripts[0].seeds_in("0-3,7") == [0, 1, 2, 3, 7]
     assert scripts[0].seeds_in("5") == [5]
+    assert scripts[0].seeds_in("") == []
 
 
 def test_a_seed_is_run_once_and_every_arm_is_in_the_table(scripts: tuple[ModuleType, ModuleType], tmp_path: Path):
     script, table = scripts
     options, seeds = small(tmp_path), tmp_path / "seeds"
     first = Commands(tmp_path, failing="export")
-    script.run_seeds(seeds, [3], **options, with_files=[3], command=first)
+    script.run_seeds(seeds, all_of(script, 3), **options, command=first)
     table.write_table(seeds, tmp_path / "table.md")
     page = (tmp_path / "table.md").read_text()
     assert "Begun and not ended: seed 3 (reelign: The gradient at step 2 is not finite.)" in page
     assert "not ended |" in page
 
     again = Commands(tmp_path)
-    script.run_seeds(seeds, [3], **options, with_files=[3], command=again)
+    script.run_seeds(seeds, all_of(script, 3), **options, command=again)
     assert again.run == ["init", "init", "demo", "export", "align", "evaluate", "report"]
     table.write_table(seeds, tmp_path / "table.md")
     page = (tmp_path / "table.md").read_text()
@@ -87,14 +92,14 @@ def test_a_seed_is_run_once_and_every_arm_is_in_the_table(scripts: tuple[ModuleT
     assert [f"{gain:+.3f}" for gain in gains] == [cell.split()[0] for cell in row.split("|")[2:-1]]
 
     done = Commands(tmp_path)
-    script.run_seeds(seeds, [3], **options, with_files=[3], command=done)
+    script.run_seeds(seeds, all_of(script, 3), **options, command=done)
     assert done.run == []
 
 
 def test_a_seed_may_go_without_the_arm_of_files(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     begun(tmp_path, 1, result=result_of(0.1), arms=("loop",))
     done = Commands(tmp_path)
-    scripts[0].run_seeds(tmp_path, [1], None, None, None, with_files=[0], command=done)
+    scripts[0].run_seeds(tmp_path, scripts[0].Seeds([1], [1], [0]), None, None, None, command=done)
     assert done.run == []
     scripts[1].write_table(tmp_path, tmp_path / "table.md")
     page = (tmp_path / "table.md").read_text()
@@ -105,10 +110,10 @@ def test_a_seed_may_go_without_the_arm_of_files(scripts: tuple[ModuleType, Modul
 def test_a_seed_begun_with_other_settings_is_refused(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     options, seeds = small(tmp_path), tmp_path / "seeds"
     broken = Commands(tmp_path, failing="demo")
-    scripts[0].run_seeds(seeds, [1], **options, with_files=[1], command=broken)
+    scripts[0].run_seeds(seeds, all_of(scripts[0], 1), **options, command=broken)
     options["settings"].write_text(SETTINGS.replace("rank: 4", "rank: 8"))
     with pytest.raises(ReelignError, match="begun with other config"):
-        scripts[0].run_seeds(seeds, [1], **options, with_files=[1], command=broken)
+        scripts[0].run_seeds(seeds, all_of(scripts[0], 1), **options, command=broken)
 
 
 def test_a_setting_added_later_counts_where_it_is_not_at_its_default(scripts: tuple[ModuleType, ModuleType]) -> None:
