@@ -113,7 +113,7 @@ class AnnotateSettings:
         names = [each.name for each in self.dimensions]
         if not names or not all(names) or len(set(names)) < len(names):
             raise ValueError(f"dimensions must be at least one, each with a name of its own, got {names}")
-        for name, least in (("best_of", 2), ("judges_per_item", 1), ("pairs_per_prompt", 0), ("port", 0)):
+        for name, least in (("best_of", 3), ("judges_per_item", 1), ("pairs_per_prompt", 0), ("port", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.judgements_per_judge < 0:
