@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from cli.process import succeed
 from cli.workspaces import HELD_OUT, TRAIN, copy, finished
+from reelign.files import write_text
+from reelign.records import Workspace
+from reelign.reporting import ranked_samples
 
 
 def test_the_result_holds_every_number_of_the_comparison() -> None:
@@ -32,6 +36,25 @@ def test_the_report_is_one_file_with_videos_prompts_and_config() -> None:
     assert TRAIN[0] not in page
     for loaded in ('src="http', 'href="http', "src='http", "@import"):
         assert loaded not in page
+
+
+def test_what_is_shown_runs_from_the_largest_gain_to_the_largest_loss(tmp_path: Path) -> None:
+    run = copy(tmp_path) / "runs" / "align"
+    kept = json.loads((run / "evaluation.json").read_text())
+    pairs = len(kept["base"])
+    assert pairs >= 4
+    for name in kept["base_scores"]:
+        kept["base_scores"][name] = [0.0] * pairs
+        # The gains of the pairs in their order: 0.2, 0.3, 0, 0.1, ...; the last one was not scored.
+        kept["aligned_scores"][name] = [(pair + 2) % pairs / 10 for pair in range(pairs - 1)] + [math.nan]
+    write_text(run / "evaluation.json", json.dumps(kept))
+    opened = Workspace.open(run.parents[1])
+    for count, wanted in ((2, [(pairs - 1) / 10, 0.0]), (1, [(pairs - 1) / 10]), (99, None)):
+        shown, _ = ranked_samples(opened, json.loads((run / "evaluation.json").read_text()), count)
+        gains = [sample.aligned_scores["VQ"] for sample in shown]
+        assert gains == sorted(gains, reverse=True)
+        assert len(gains) == min(count, pairs - 1)
+        assert wanted is None or gains == wanted
 
 
 def test_the_report_command_alone_says_what_every_stage_cost() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
     Args:
         workspace: the workspace folder.
         run: an evaluated run. Runs on the same data that are controls by their settings stand beside it.
-        samples: prompts shown before and after.
+        samples: pairs shown before and after, at even ranks of their gain.
     """
     opened = Workspace.open(workspace)
     folder = run_folder(opened, run)
@@ -54,7 +55,7 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
     seconds = seconds_per_stage(costs, run)
     peak = max((cost.peak_memory_bytes for cost in costs), default=None)
     result = {**_findings(comparison, kept, controls), "seconds": seconds, "peak_memory_bytes": peak}
-    shown, fps = _samples(opened, kept, samples)
+    shown, fps = ranked_samples(opened, kept, samples)
     page = Report(
         title=f"{run}: base and aligned",
         model=opened.model,
@@ -163,25 +164,39 @@ def _findings(comparison: Comparison, kept: dict[str, Any], controls: list[Contr
     }
 
 
-def _samples(workspace: Workspace, kept: dict[str, Any], count: int) -> tuple[list[ReportSample], float]:
-    """The first seed of evenly spread prompts, and the frame rate."""
+def ranked_samples(workspace: Workspace, kept: dict[str, Any], count: int) -> tuple[list[ReportSample], float]:
+    """Pairs at even ranks of the gain, from the largest gain to the largest loss, and the frame rate."""
     text = {prompt.id: prompt.text for prompt in workspace.prompts()}
     base, aligned = (
         {(video.prompt_id, video.index): video for video in recorded_videos(workspace, kept[side])}
         for side in ("base", "aligned")
     )
     prompts = list(dict.fromkeys(prompt for prompt, _ in (*base, *aligned)))
-    shown = []
-    for cell in evenly([cell for cell in base if cell in aligned and cell[1] == 0], count):
-        row = prompts.index(cell[0]) * kept["settings"]["seeds"]
-        shown.append(
-            ReportSample(
-                prompt=text[cell[0]],
-                seed=base[cell].seed,
-                base=read_video(workspace.video_path(base[cell])).frames,
-                aligned=read_video(workspace.video_path(aligned[cell])).frames,
-                base_scores={name: values[row] for name, values in kept["base_scores"].items()},
-                aligned_scores={name: values[row] for name, values in kept["aligned_scores"].items()},
-            )
+    row = {cell: prompts.index(cell[0]) * kept["settings"]["seeds"] + cell[1] for cell in base if cell in aligned}
+    gains = {cell: _gain(kept, row[cell]) for cell in row}
+    ranked = sorted((cell for cell in row if not math.isnan(gains[cell])), key=lambda cell: -gains[cell])
+    shown = [
+        ReportSample(
+            prompt=text[cell[0]],
+            seed=base[cell].seed,
+            base=read_video(workspace.video_path(base[cell])).frames,
+            aligned=read_video(workspace.video_path(aligned[cell])).frames,
+            base_scores={name: values[row[cell]] for name, values in kept["base_scores"].items()},
+            aligned_scores={name: values[row[cell]] for name, values in kept["aligned_scores"].items()},
         )
+        for cell in _at_even_ranks(ranked, count)
+    ]
     return shown, next(iter(base.values())).fps
+
+
+def _gain(kept: dict[str, Any], row: int) -> float:
+    """Of one pair, in the mean over its dimensions; NaN where one was not scored."""
+    names = kept["base_scores"].keys() & kept["aligned_scores"].keys()
+    return sum(kept["aligned_scores"][name][row] - kept["base_scores"][name][row] for name in names) / len(names)
+
+
+def _at_even_ranks(items: Sequence[T], count: int) -> list[T]:
+    """The first, the last and `count - 2` between them; of fewer items all."""
+    if count >= len(items) or count < 2:
+        return list(items[: max(count, 0)])
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
