@@ -46,6 +46,21 @@ def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Te
     return torch.stack([loaded[clip].float() for clip in clips])
 
 
+def latent_shapes(clips: Sequence[Clip], generator: Generator, cache: Path) -> dict[Clip, tuple[int, ...]]:
+    """(C, F, H, W) of each clip's latents; what has to be encoded for it is."""
+    unknown = [clip for clip in dict.fromkeys(clips) if clip.shard is None]
+    encoded = cached_latents([clip.path for clip in unknown], generator, cache / "latents") if unknown else {}
+    found = {clip: tuple(encoded[clip.path].shape) for clip in unknown}
+    shards: dict[Path, list[Clip]] = {}
+    for clip in clips:
+        if clip.shard is not None:
+            shards.setdefault(clip.shard, []).append(clip)
+    for shard, own in shards.items():
+        with safe_open(shard, framework="pt") as file:
+            found |= {clip: tuple(file.get_slice(str(clip.key)).get_shape()) for clip in own}
+    return found
+
+
 def one_size(shapes: Set[tuple[int, ...]]) -> tuple[int, ...]:
     """The one shape (C, F, H, W) that all latents have."""
     if len(shapes) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def dry_run(
         prompts.append("")
     texts = uncached_prompts(list(dict.fromkeys(prompts)), generator, cache / "text")
     videos = uncached_latents(files, generator, cache / "latents")
-    shape = one_size({_latent_shape(clip, generator) for clip in dict.fromkeys(clips)})
+    # Of several sizes the commonest stands for all; what is watched must be of one.
+    (shape, _), *_ = Counter(_latent_shape(clip, generator) for clip in dict.fromkeys(clips)).most_common()
+    one_size({_latent_shape(clip, generator) for clip in (held_out.clips if held_out else [])} or {shape})
     checkpoints = [] if anew else checkpoint_folders(folder / "checkpoints")
     return Outlook(
         model=generator.identity,

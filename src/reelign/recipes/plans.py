@@ -13,6 +13,7 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, histogram_weights, mean_beta
+from reelign.recipes.buckets import BucketedStep, BucketedStream
 from reelign.recipes.clips import load_latents
 from reelign.recipes.empty_prompts import EmptyPrompts, lost_by_seed
 from reelign.recipes.kto_step import KTOStep
@@ -22,7 +23,7 @@ from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.segment_step import SegmentDPOStep, SegmentedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.stratified_stream import StratifiedStream
-from reelign.recipes.training_samples import labelled
+from reelign.recipes.training_samples import labelled, training_clips
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
@@ -56,16 +57,36 @@ class Planner:
 
     def plan(self) -> Plan:
         objective = self.settings.objective
+        own = not (isinstance(objective, SFT) and objective.on == "random")
+        clips = training_clips(self.workspace, self.settings, self.data) if own else []
+        parts = self.data.by_size(clips, self.generator, self.cache)
+        plan = self.bucketed(parts) if len(parts) > 1 else self.of_one_size()
+        return self.anchored(plan) if self.settings.anchors.real else plan
+
+    def bucketed(self, parts: dict[tuple[int, ...], PreferenceData]) -> Plan:
+        """A plan for each size, with draws and an order of its own, and their steps in turn."""
+        settings = self.settings
+        seeds = [seed_from(settings.seed, "bucket", *shape) for shape in parts]
+        plans = [
+            replace(self, data=part, settings=replace(settings, seed=seed)).of_one_size()
+            for part, seed in zip(parts.values(), seeds, strict=True)
+        ]
+        samples = [plan.samples for plan in plans]
+        streams = [plan.stream for plan in plans]
+        stream = BucketedStream(streams, samples, batch_size=settings.batch_size, seed=settings.seed)
+        return Plan(BucketedStep([plan.step for plan in plans]), stream, sum(samples))
+
+    def of_one_size(self) -> Plan:
+        objective = self.settings.objective
         match objective:
             case DPO():
-                plan = self.pairs(objective)
+                return self.pairs(objective)
             case KTO():
-                plan = self.labels(objective)
+                return self.labels(objective)
             case RWR():
-                plan = self.rewards(objective)
+                return self.rewards(objective)
             case SFT():
-                plan = self.videos(objective)
-        return self.anchored(plan) if self.settings.anchors.real else plan
+                return self.videos(objective)
 
     def pairs(self, objective: DPO) -> Plan:
         latents, rows = self.data.pairs(self.generator, self.cache)
@@ -113,7 +134,7 @@ class Planner:
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)
         rows = torch.tensor([each.row for each in judged])
         names = [f"{each.clip.name} ({'+' if each.score > 0 else '-'})" for each in judged]
-        if self.settings.batch_size < 2:
+        if self.settings.batch_size < 2 or len(desirable.unique()) < 2:
             return Plan(step, self._stream(VideoBatch, latents, rows, names, desirable), len(latents))
         stream = StratifiedStream(
             latents,

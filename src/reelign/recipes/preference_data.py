@@ -14,7 +14,7 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.recipes.clips import Clip, load_latents, stored_latents
+from reelign.recipes.clips import Clip, latent_shapes, load_latents, stored_latents
 from reelign.records import (
     PairPolicy,
     Video,
@@ -140,6 +140,27 @@ class PreferenceData:
             kept = [index for index, row in enumerate(self.rows) if (row in held) is wanted]
             parts.append(self._only(kept, [each for each in self.standing() if (each.row in held) is wanted], {}))
         return parts[0], parts[1]
+
+    def by_size(
+        self, clips: Sequence[Clip], generator: Generator, cache: Path
+    ) -> dict[tuple[int, ...], PreferenceData]:
+        """The data of each size of latents (C, F, H, W) that the clips come in, the commonest first.
+
+        Raises:
+            ReelignError: the videos of a pair differ in size.
+        """
+        shapes, candidates = latent_shapes(clips, generator, cache), self.standing()
+        for name, chosen, rejected in zip(self.names, self.chosen, self.rejected, strict=True):
+            if chosen in shapes and rejected in shapes and shapes[chosen] != shapes[rejected]:
+                raise ReelignError(
+                    f"{name}: the videos differ in size, their latents are {shapes[chosen]} and {shapes[rejected]}.",
+                    "Cut or resize one of them, or leave the pair out.",
+                )
+        parts = {}
+        for shape, _ in Counter(shapes.values()).most_common():
+            kept = [index for index, clip in enumerate(self.chosen) if shapes.get(clip) == shape]
+            parts[shape] = self._only(kept, [each for each in candidates if shapes.get(each.clip) == shape], {})
+        return parts
 
     def _only(self, kept: list[int], candidates: list[Candidate], dropped: dict[str, int]) -> PreferenceData:
         def pick(values: list[Any]) -> list[Any]:
