@@ -11,7 +11,8 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from reelign.config import read_yaml, resolve
+from reelign.config import parse_overrides, read_yaml, resolve
+from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, WORKSPACE_CONFIG, settings_of
 from reelign.records import Workspace
 
@@ -43,6 +44,12 @@ def test_it_is_a_workspaces_settings_and_a_commands(recipe: Path, tmp_path: Path
     assert settings_of(workspace, "align") == named
     assert named.lora.rank == 64
     assert settings_of(workspace, "generate", [layer]).height == 480
+
+
+def test_another_commands_settings_among_the_words_are_refused(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws", model="spriteworld")
+    with pytest.raises(ReelignError, match="there is no key 'evaluate'"):
+        settings_of(workspace, "align", [parse_overrides(["evaluate.seeds=4"])])
 
 
 def test_memory_is_stated_as_it_was_computed(recipe: Path) -> None:

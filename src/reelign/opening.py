@@ -73,12 +73,16 @@ def settings_of(
 
 
 def _part(layer: Layer, section: str) -> Layer:
-    """A file of whole sections, such as a recipe or another workspace's settings, brings its own section's alone."""
+    """A file of whole sections, such as a recipe or another workspace's settings, brings its own section's alone.
+
+    Only a file: `evaluate.seeds=4` among the words of another command is a mistake to be told.
+    """
     name, settings = layer
-    sections = settings and all(
-        key in SECTIONS and (value is None or isinstance(value, Mapping)) for key, value in settings.items()
-    )
-    return (f"{name}, under {section}", settings.get(section) or {}) if sections else layer
+    is_file = name.endswith((".yaml", ".yml"))
+    parts = [key in SECTIONS and (value is None or isinstance(value, Mapping)) for key, value in settings.items()]
+    if not (is_file and parts and all(parts)):
+        return layer
+    return f"{name}, under {section}", settings.get(section) or {}
 
 
 def known_model(model: str) -> str:
