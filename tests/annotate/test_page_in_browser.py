@@ -78,6 +78,7 @@ class Project:
     def join(self, browser: Browser, name: str, **options: object) -> Page:
         """A judge's page, ready to judge; what it complains of fails the test at its end."""
         page = browser.new_page(**options)  # type: ignore[arg-type]
+        page.set_default_timeout(120_000)
         page.on("pageerror", lambda error: pytest.fail(str(error)))
         page.on("request", lambda request: None if request.url.startswith(self.address) else pytest.fail(request.url))
         page.goto(self.address)
