@@ -41,10 +41,10 @@ def whole(value: Any) -> Any:
 
 
 def split_like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, the same on all ranks, split as the parameter is; itself where the parameter is whole."""
-    if not isinstance(parameter, DTensor) or isinstance(tensor, DTensor):
-        return tensor
+    """A whole tensor, the same on all ranks, where the parameter is and split as it is."""
     at = tensor.to(parameter.device)
+    if not isinstance(parameter, DTensor) or isinstance(tensor, DTensor):
+        return at
     return distribute_tensor(at, parameter.device_mesh, parameter.placements)
 
 
