@@ -107,13 +107,15 @@ def test_push_to_a_folder_leaves_adapter_config_card_and_videos(tmp_path: Path) 
     up = tmp_path / "up" / "here"
     videos = sorted(up.glob("*.mp4"))
     assert (up / ADAPTER.name).read_bytes() == (finished() / ADAPTER).read_bytes()
-    assert len(videos) == 4
+    assert len(videos) == len(HELD_OUT)
     assert len(read_video(videos[0]).frames) == 5
     card = (up / "README.md").read_text()
     config = yaml.safe_load((up / "config.yaml").read_text())
     assert config["data"] in card
     for wanted in ("load_lora_weights('up/here'", "VQ", "MQ", "TA", *HELD_OUT, *(video.name for video in videos)):
         assert wanted in card
+    assert "from_pretrained('path/to/spriteworld'" in card
+    assert resolve_model("spriteworld") not in card
     header = yaml.safe_load(card.split("---")[1])
     assert "lora" in header["tags"]
 

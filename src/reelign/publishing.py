@@ -43,19 +43,22 @@ def export_adapter(workspace: str | Path, out: str | Path, *, run: str = "align"
     return out
 
 
-def usage_lines(workspace: Workspace, run: str, prompt: str, *, adapter: Path | str | None = None) -> str:
+def usage_lines(
+    workspace: Workspace, run: str, prompt: str, *, model: str = "", adapter: Path | str | None = None
+) -> str:
     """The lines of plain diffusers that sample from an evaluated run's model just as its evaluation did.
 
     Args:
         workspace: the run's.
         run: an evaluated run.
         prompt: what the lines sample.
+        model: where the base is loaded from, if not from where the workspace has it.
         adapter: where the adapter is loaded from, if not from the run's folder.
     """
     folder = run_folder(workspace, run)
     call = read_evaluation(folder)["call"]
     arguments = ", ".join(f"{name}={value!r}" for name, value in call["arguments"].items())
-    source, adapter = resolve_model(workspace.model), str(adapter or folder / ADAPTER_FOLDER)
+    source, adapter = model or resolve_model(workspace.model), str(adapter or folder / ADAPTER_FOLDER)
     chance = "generator=torch.Generator().manual_seed(0)"
     prepare = call.get("adapter_line", "")
     return "\n".join(
@@ -93,7 +96,9 @@ def push(
     local = Path(folder) if folder is not None else source / UPLOAD_FOLDER
     kept, config = read_evaluation(source), run_config(source)
     text = {prompt.id: prompt.text for prompt in opened.prompts()}
-    shown = evenly(recorded_videos(opened, kept["aligned"]), samples)
+    # One video a prompt: several of one would show less of what the adapter does.
+    shown = evenly([video for video in recorded_videos(opened, kept["aligned"]) if video.index == 0], samples)
+    model = _public_name(opened.model)
     local.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(adapter, local / adapter.name)
     shutil.copyfile(source / CONFIG_FILE, local / CONFIG_FILE)
@@ -101,14 +106,19 @@ def push(
         shutil.copyfile(opened.video_path(video), local / f"{video.id}.mp4")
     write_card(
         local,
-        base_model=opened.model,
+        base_model=model,
         comparison=comparison_of(kept),
         config=config,
         data_hash=str(config["data"]),
-        usage=usage_lines(opened, run, text[shown[0].prompt_id], adapter=repository or local),
+        usage=usage_lines(opened, run, text[shown[0].prompt_id], model=model, adapter=repository or local),
         samples=[CardSample(prompt=text[video.prompt_id], file=f"{video.id}.mp4") for video in shown],
     )
     return _upload(local, repository) if repository else str(local)
+
+
+def _public_name(model: str) -> str:
+    """A model as others may read of it: a hub id as it is, of a folder here its name alone."""
+    return model if is_repository(model) and not Path(model).exists() else f"path/to/{Path(model).name}"
 
 
 def _check_target(repository: str, folder: str | Path | None) -> None:
