@@ -111,6 +111,8 @@ def save_pipeline(pipeline: WanPipeline, folder: Path) -> None:
     """
     for module in (pipeline.transformer, pipeline.vae):
         torch.nn.Module.half(module)
+    # Where a part was loaded from is nobody's business but the machine's that trained it.
+    pipeline.vae.register_to_config(_name_or_path="")
     pipeline.save_pretrained(folder)
     for module in (pipeline.transformer, pipeline.vae):
         torch.nn.Module.float(module)
