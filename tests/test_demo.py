@@ -14,7 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from cli.process import SCRIPT, succeed
+from cli.process import SCRIPT, refusal, succeed
+from cli.process import reelign as run_command
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN, make
 from reelign.records import Workspace
 
@@ -43,6 +44,15 @@ def test_the_demo_ends_with_gain_report_and_the_lines_of_plain_diffusers(small_d
     assert "interval of the gain is" in printed
     assert str(workspace / "runs" / "align" / "report.html") in printed
     assert str(workspace / "runs" / "align" / "adapter") in printed.splitlines()[-2]
+
+
+def test_another_seed_in_the_same_folder_is_refused_before_anything_is_made(small_demo: tuple[Path, str]) -> None:
+    workspace = Workspace.open(small_demo[0])
+    before = len(workspace.videos())
+    result = run_command("demo", "ws", "--seed", 4, folder=small_demo[0].parent)
+    assert "begun with seed 3" in refusal(result)
+    assert "reelign demo OTHER-FOLDER --seed 4" in refusal(result)
+    assert len(workspace.videos()) == before
 
 
 def test_both_controls_are_trained_on_the_same_data_and_evaluated_alike(small_demo: tuple[Path, str]) -> None:
@@ -101,7 +111,7 @@ def test_the_demo_ends_in_time_and_memory_with_a_result_and_a_report(tmp_path: P
     assert os.waitstatus_to_exitcode(status) == 0, (tmp_path / "err").read_text()
     run = tmp_path / "demo" / "runs" / "align"
     result = json.loads((run / "result.json").read_text())
-    assert result["low"] <= result["gain"] <= result["high"]
+    assert 0 < result["low"] <= result["gain"] <= result["high"]
     assert set(result["dimensions"]) == {"VQ", "MQ", "TA"}
     assert set(result["seconds"]) == {"init", "generate", "judge", "align", "evaluate"}
     assert 0 < result["peak_memory_bytes"] <= GIB << 30

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from reelign import publishing, reporting, stages
+from reelign.errors import ReelignError
 from reelign.evaluation import Comparison
 from reelign.evaluation.report import headline
+from reelign.opening import run_config
+from reelign.recipes.offline import CONFIG_FILE
 from reelign.records import Workspace
 
 RUN = "align"
@@ -30,6 +33,7 @@ def run_demo(folder: Path, *, seed: int = 0, controls: bool = False) -> Comparis
     """
     _announce("prompts")
     workspace = stages.init(folder)
+    _check_seed(folder, seed)
     _announce("generate")
     stages.generate(folder, seed=seed)
     _announce("judge")
@@ -45,6 +49,18 @@ def run_demo(folder: Path, *, seed: int = 0, controls: bool = False) -> Comparis
     _announce("report")
     _say(workspace, evaluated.comparison, reporting.report(folder, run=RUN))
     return evaluated.comparison
+
+
+def _check_seed(folder: Path, seed: int) -> None:
+    """Refuse another seed than the one a demo began with here: its candidates would join the first one's."""
+    if not (folder / "runs" / RUN / CONFIG_FILE).exists():
+        return
+    begun = run_config(folder / "runs" / RUN)["align"]["seed"]
+    if begun != seed:
+        raise ReelignError(
+            f"The demo in {folder} was begun with seed {begun}.",
+            f"Give seed {seed} a folder of its own: reelign demo OTHER-FOLDER --seed {seed}",
+        )
 
 
 def _announce(stage: str) -> None:
