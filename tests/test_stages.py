@@ -76,7 +76,7 @@ def test_align_leaves_config_metrics_checkpoint_and_adapter() -> None:
     run = finished() / "runs" / "align"
     assert str(run / "adapter") in printed()["align"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["align"]["lora"] == {"rank": 4, "alpha": 8, "targets": []}
+    assert config["align"]["lora"] == {"rank": 4, "alpha": 8, "targets": [], "dora": False}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     assert {"loss", "implicit_accuracy", "chosen_error_gap", "rejected_error_gap"} <= rows[0].keys()
