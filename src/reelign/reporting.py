@@ -192,7 +192,8 @@ def ranked_samples(workspace: Workspace, kept: dict[str, Any], count: int) -> tu
 def _gain(kept: dict[str, Any], row: int) -> float:
     """Of one pair, in the mean over its dimensions; NaN where one was not scored."""
     names = kept["base_scores"].keys() & kept["aligned_scores"].keys()
-    return sum(kept["aligned_scores"][name][row] - kept["base_scores"][name][row] for name in names) / len(names)
+    gains = [float(kept["aligned_scores"][name][row] - kept["base_scores"][name][row]) for name in names]
+    return sum(gains) / len(gains)
 
 
 def _at_even_ranks(items: Sequence[T], count: int) -> list[T]:
