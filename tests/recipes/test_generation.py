@@ -13,7 +13,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.recipes.generation import GenerateSettings, generate
-from reelign.records import Workspace
+from reelign.records import Video, Workspace
 from reelign.video import read_video
 
 
@@ -53,6 +53,37 @@ def test_a_second_call_makes_only_what_is_missing(
     assert len(again.videos) == 6
     assert {video.id: video.created for video in empty.videos() if video.id in first} == first
     assert generate(empty, tiny_wan, small).made == 0
+
+
+def test_a_video_whose_file_is_gone_or_damaged_is_made_again(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    done = generate(empty, tiny_wan, small)
+    paths = [empty.video_path(video) for video in done.videos[:4]]
+    clips = [read_video(path).frames for path in paths]
+    content = paths[3].read_bytes()
+    paths[0].unlink()
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(paths[2].read_bytes()[:-9])
+    paths[3].write_bytes(content[:-9] + bytes(9))  # of the old length
+    again = generate(empty, tiny_wan, small)
+    assert (again.made, again.already_there) == (4, 2)
+    assert [video.id for video in again.videos] == [video.id for video in done.videos]
+    for path, clip in zip(paths, clips, strict=True):
+        torch.testing.assert_close(read_video(path).frames, clip, rtol=0, atol=0.1)
+    assert latents(empty).keys() == {video.id for video in done.videos}
+    assert generate(empty, tiny_wan, small).made == 0
+
+
+def test_a_video_that_comes_out_otherwise_here_is_made_once(
+    empty: Workspace, tiny_wan: Generator, small: GenerateSettings
+) -> None:
+    # Another build of x264 writes other bytes than those that another machine recorded.
+    video = generate(empty, tiny_wan, small).videos[0]
+    with empty.writing() as session:
+        session.get_one(Video, video.id).content_hash = "of another machine"
+    empty.video_path(video).touch()
+    assert [generate(empty, tiny_wan, small).made for _ in range(2)] == [1, 0]
 
 
 def test_the_same_seeds_give_the_same_latents_whatever_the_batch(

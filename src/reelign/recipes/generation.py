@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,8 @@ class Generated:
 def generate(workspace: Workspace, generator: Generator, settings: GenerateSettings, *, adapter: str = "") -> Generated:
     """Sample what the workspace does not have yet; interrupted, it goes on where it stopped.
 
+    A recorded video whose file is gone or was changed is made again, under the same id.
+
     Args:
         workspace: holds the prompts and takes the videos.
         generator: with the adapter loaded, if `adapter` names one.
@@ -143,17 +146,21 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
         for prompt in prompts
         for index in range(settings.candidates)
     ]
-    known = {video.id for video in workspace.videos(settings.split, adapter)}
-    missing = [(text, video) for text, video in wanted if video.id not in known]
+    ids = {video.id for _, video in wanted}
+    known = [video for video in workspace.videos(settings.split, adapter) if video.id in ids]
+    damaged = {video.id for video in known if not workspace.has_file(video)}
+    whole = {video.id for video in known} - damaged
+    missing = [(text, video) for text, video in wanted if video.id not in whole]
     candidates = Candidates(generator, sampling, [text for text, _ in missing])
     failed: list[str] = []
     made = 0
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="generate", unit="video") as bar:
         for start in range(0, len(missing), settings.batch_size):
             chunk = missing[start : start + settings.batch_size]
-            made += _make(workspace, candidates, chunk, failed)
+            videos = _make(workspace, candidates, chunk, failed)
+            workspace.renew_videos(video for video in videos if video.id in damaged)
+            made += len(videos)
             bar.update(len(chunk))
-    ids = {video.id for _, video in wanted}
     there = [video for video in workspace.videos(settings.split, adapter) if video.id in ids]
     return Generated(videos=there, made=made, already_there=len(wanted) - len(missing), failed=tuple(failed))
 
@@ -182,7 +189,9 @@ def _planned(
     return prompt.text, video
 
 
-def _make(workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, Video]], failed: list[str]) -> int:
+def _make(
+    workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, Video]], failed: list[str]
+) -> list[Video]:
     """Sample, decode and write one batch, then record it in one transaction."""
     latents = candidates.sample([text for text, _ in chunk], [video.seed for _, video in chunk])
     with torch.no_grad():
@@ -197,11 +206,12 @@ def _make(workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, V
         write_video(workspace.root / video.path, pixels[row], video.fps)
         kept[video.id] = latents[row].cpu().contiguous()
         video.latents, video.latents_key = shard, video.id
+        video.created = datetime.now(UTC)  # after its file, so that a change of the file is later
         made.append(video)
     if made:
         write_tensors(workspace.root / shard, kept)
         workspace.add_videos(made)
-    return len(made)
+    return made
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -157,6 +157,26 @@ class Workspace:
         with self._transaction(writes=True) as session:
             insert_new(session, Video, rows, by="id")
 
+    def renew_videos(self, videos: Iterable[Video]) -> None:
+        """Record what became of known videos whose files were made again; write the files before."""
+        with self._transaction(writes=True) as session:
+            for video in videos:
+                new = {"content_hash": _hash(self.video_path(video)), "created": video.created}
+                new |= {"latents": video.latents, "latents_key": video.latents_key}
+                session.execute(update(Video).where(Video.id == video.id).values(**new))
+
+    def has_file(self, video: Video) -> bool:
+        """Whether a video's file is there as it was recorded.
+
+        It is read only if it was touched since: a workspace may hold thousands of large ones.
+        """
+        path = self.video_path(video)
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        if video.content_hash is None or path.stat().st_ctime <= video.created.timestamp():
+            return True
+        return _hash(path) == video.content_hash
+
     def videos(self, split: str | None = None, adapter: str | None = None, prompt_id: int | None = None) -> list[Video]:
         """Videos ordered by prompt, adapter, place in the group, then seed and id.
 
