@@ -221,7 +221,8 @@ def test_controls_reasons_and_defects(browser: Browser, projects: dict[str, Proj
     page.keyboard.press("-")
     assert page.input_value("#speed") == "0.5"
     page.keyboard.press("Space")
-    assert page.inner_text("#play").startswith("Play")
+    # The button is drawn with the next frame.
+    until(page, "document.getElementById('play').textContent.startsWith('Play')")
     page.keyboard.press("d")
     page.keyboard.press(".")
     page.keyboard.press("d")
