@@ -97,6 +97,34 @@ def test_label_studio(tmp_path: Path, workspace: Workspace) -> None:
     assert sorted(each.path for each in workspace.videos()) == ["videos/0.mp4", "videos/1.mp4"]
 
 
+def test_label_studio_controls_that_judge_nothing_are_no_judgements(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    others = json.loads(json.dumps(LABEL_STUDIO[:1]))
+    others[0]["annotations"][0]["result"] += [
+        {"from_name": "why", "to_name": "a,b", "type": "textarea", "value": {"text": ["the left one shakes"]}},
+        {"from_name": "TA", "to_name": "a,b", "type": "choices", "value": {"choices": []}},
+        {"from_name": "TA", "to_name": "a,b", "type": "rating", "value": {}},
+    ]
+    path.write_text(json.dumps(others))
+    assert [each.dimension for each in read_label_studio(path).judgements] == ["VQ", "MQ"]
+
+
+def test_label_studio_numbers_and_times_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    for part, name, value in (
+        ("annotation", "created_at", "yesterday"),
+        ("annotation", "created_at", 5),
+        ("annotation", "lead_time", "long"),
+        ("data", "fps", "fast"),
+        ("data", "num_frames", float("nan")),
+    ):
+        wrong = json.loads(json.dumps(LABEL_STUDIO))
+        {"annotation": wrong[0]["annotations"][0], "data": wrong[0]["data"]}[part][name] = value
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ReelignError, match=rf"task 1: .*{value!r}"):
+            read_label_studio(path)
+
+
 def test_argilla(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     path.write_text(json.dumps(ARGILLA))
@@ -153,6 +181,10 @@ def test_videoalign_csv_without_its_columns(tmp_path: Path) -> None:
     path.write_text(VIDEOALIGN.replace("24,97,30", "fast,97,30"))
     with pytest.raises(ReelignError, match="row 1: could not convert"):
         read_rows(path)
+    for value in ("nan", "inf"):
+        path.write_text(VIDEOALIGN.replace("24,97,30", f"24,{value},30"))
+        with pytest.raises(ReelignError, match=f"row 1: .*{value}"):
+            read_rows(path)
 
 
 rows = st.builds(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +81,33 @@ def videos_of(data: Mapping[str, Any], where: str) -> list[SharedVideo]:
         raise ReelignError(
             f"{where} has the fields {', '.join(data)}", "It needs prompt, and video_a and video_b, or video."
         )
+    fps, num_frames = (finite(data.get(name) or 0, where, name) for name in ("fps", "num_frames"))
     return [
         SharedVideo(
             id=content_key(data[name]),
             prompt=data["prompt"],
             path=data[name],
             generator=data.get(name.replace("video", "model"), ""),
-            fps=float(data.get("fps", 0)),
-            num_frames=int(data.get("num_frames", 0)),
+            fps=fps,
+            num_frames=int(num_frames),
         )
         for name in names
     ]
+
+
+def finite(value: Any, where: str, name: str) -> float:
+    """A finite number, or a text that is one.
+
+    Raises:
+        ReelignError: anything else.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise ReelignError(f"{where}: {name} is {value!r} and no number", "Correct it or leave it out.")
+    return found
 
 
 def said(
@@ -106,7 +123,7 @@ def said(
     """A judgement that another tool recorded; its key follows from what it says, so that it is recorded once.
 
     Raises:
-        ReelignError: an answer that is not known.
+        ReelignError: an answer that is not known, or a time that is none.
     """
     kind: Kind = "pairwise" if len(videos) == 2 else "rating" if verdict.isdigit() else "three_level"
     verdict = "tie" if kind == "pairwise" and verdict in _SAME else verdict
@@ -127,5 +144,13 @@ def said(
         duration_s=duration_s,
     )
     if created:
-        judgement.created = datetime.fromisoformat(created)
+        judgement.created = _time(created, where)
     return judgement
+
+
+def _time(text: Any, where: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise ReelignError(f"{where}: {text!r} is no time", "Write it as 2026-01-31T12:00:00+00:00.") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)  # tools write UTC where they write no zone

@@ -7,7 +7,6 @@ The export format of Label Studio 1.x, with a `Pairwise` or `Choices` control pe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from reelign.records.exchange.bundle import Bundle, SharedVideo
 from reelign.records.exchange.foreign import (
     OWN,
     Question,
+    finite,
     load,
     own_fields,
     questions,
@@ -28,6 +28,8 @@ from reelign.records.exchange.foreign import (
 from reelign.records.schema import Judgement
 
 _SIDES = {"left": "a", "right": "b"}
+_ANSWERED = {"pairwise": "selected", "choices": "choices", "rating": "rating"}
+"""The controls that judge, and where in its value each says what was chosen."""
 
 
 def write_label_studio(path: str | Path, bundle: Bundle) -> None:
@@ -43,7 +45,8 @@ def read_label_studio(path: str | Path) -> Bundle:
     """Read an export, ours or Label Studio's own.
 
     In one of its own, `data` has prompt, video_a and video_b (or video), and each control is named as its dimension;
-    `Pairwise` says left or right, `Choices` and `Rating` say what `answers.ANSWERS` knows.
+    `Pairwise` says left or right, `Choices` and `Rating` say what `answers.ANSWERS` knows. Other controls, such as a
+    comment's, and those left empty are no judgements.
 
     Raises:
         ReelignError: no such export, or an answer that is not known.
@@ -59,6 +62,7 @@ def read_label_studio(path: str | Path) -> Bundle:
                 judgements += [
                     _judgement(result, annotation, [video.id for video in shown], where)
                     for result in annotation.get("result", [])
+                    if _is_answered(result)
                 ]
         except (KeyError, TypeError, AttributeError) as error:
             raise ReelignError(f"{where} is not as Label Studio exports it: {error!r}", "Export it as JSON.") from error
@@ -88,24 +92,26 @@ def _annotation(judgement: Judgement) -> dict[str, Any]:
     }
 
 
+def _is_answered(result: dict[str, Any]) -> bool:
+    """Whether a result says something that can be a judgement."""
+    field = _ANSWERED.get(result["type"])
+    return field is not None and bool(result["value"].get(field))
+
+
 def _judgement(result: dict[str, Any], annotation: dict[str, Any], videos: list[str], where: str) -> Judgement:
     own = (result.get("meta") or {}).get(OWN)
     if own:
         return restore(own)
-    value = result["value"]
-    if result["type"] == "pairwise":
-        verdict = _SIDES[value["selected"]]
-    else:
-        chosen: Iterable[Any] = value.get("choices") or [value.get("rating")]
-        verdict = str(next(iter(chosen))).lower()
-        verdict = _SIDES.get(verdict, verdict)
+    chosen = result["value"][_ANSWERED[result["type"]]]
+    verdict = str(chosen[0] if isinstance(chosen, list) else chosen).lower()
+    lead_time = annotation.get("lead_time")
     who = annotation.get("completed_by", "unknown")
     return said(
-        verdict,
+        _SIDES.get(verdict, verdict),
         videos,
         where=where,
         dimension=str(result["from_name"]),
         judge=str(who.get("email") or who.get("id") if isinstance(who, dict) else who),
-        duration_s=annotation.get("lead_time"),
+        duration_s=None if lead_time is None else finite(lead_time, where, "lead_time"),
         created=annotation.get("created_at"),
     )

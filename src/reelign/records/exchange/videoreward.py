@@ -7,6 +7,7 @@ judgement of one judge, the file's.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,8 @@ def _is_dimension(name: str) -> bool:
 
 def _row(where: str, row: dict[str, str | None], dimensions: Sequence[str]) -> RewardRow:
     try:
-        sizes = [(_number(row.get(f"fps_{side}")), _number(row.get(f"num_frames_{side}"))) for side in SIDES]
+        fps = (_number(row.get("fps_A")), _number(row.get("fps_B")))
+        num_frames = (_whole(_number(row.get("num_frames_A"))), _whole(_number(row.get("num_frames_B"))))
     except ValueError as error:
         raise ReelignError(f"{where}: {error}", "Correct it or leave it empty.") from None
     return RewardRow(
@@ -141,13 +143,16 @@ def _row(where: str, row: dict[str, str | None], dimensions: Sequence[str]) -> R
         prompt=row["prompt"] or "",
         verdicts={name: VERDICTS[row[name] or ""] for name in dimensions if row[name] in VERDICTS},
         models=(row.get("A_model") or "", row.get("B_model") or ""),
-        fps=(sizes[0][0], sizes[1][0]),
-        num_frames=(_whole(sizes[0][1]), _whole(sizes[1][1])),
+        fps=fps,
+        num_frames=num_frames,
     )
 
 
 def _number(cell: str | None) -> float | None:
-    return float(cell) if cell else None
+    value = float(cell) if cell else None
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"a length or rate cannot be {cell}")
+    return value
 
 
 def _whole(value: float | None) -> int | None:
