@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.recipes.generation import GenerateSettings, generate
@@ -120,3 +121,10 @@ def test_a_size_the_model_cannot_make_is_refused_before_anything_is_made(
     with pytest.raises(ReelignError, match="nearest size it can make is 9 frames"):
         generate(empty, tiny_wan, replace(small, num_frames=10))
     assert empty.videos() == []
+
+
+@pytest.mark.parametrize("name", ["fps", "guidance_scale"])
+def test_numbers_that_are_none_are_refused(name: str) -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ReelignError, match=f"{name} must be .*, got {value}"):
+            resolve(GenerateSettings, [("the call", {name: value})])

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from recipes.judges import Brightness
+from recipes.judges import Brightness, Hasty, OneSided
 from reelign.errors import ReelignError
 from reelign.recipes.judging import JudgeSettings, judge
 from reelign.records import Workspace
@@ -66,6 +66,15 @@ def test_a_new_version_of_a_judge_is_asked_anew(judged: Workspace) -> None:
 def test_a_workspace_without_pairs_is_refused(empty: Workspace) -> None:
     with pytest.raises(ReelignError, match="No prompt of split 'train' has two videos"):
         judge(empty, [Brightness()], JudgeSettings())
+
+
+def test_too_few_answers_are_refused(judged: Workspace) -> None:
+    before = len(judged.judgements())
+    for one, message in ((Hasty(), "2 answers on 3 pairs"), (OneSided(), "asked about VQ, MQ and answered on VQ")):
+        one.name = "other"
+        with pytest.raises(ReelignError, match=message):
+            judge(judged, [one], JudgeSettings())
+    assert len(judged.judgements()) == before
 
 
 def test_the_record_knows_what_kind_of_judge_it_was(judged: Workspace) -> None:

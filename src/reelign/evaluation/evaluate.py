@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -47,6 +48,13 @@ class EvaluateSettings:
     resamples: int = 2000
     seed: int = 1000
     """Of the evaluation's noise, apart from the training candidates'."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "resamples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.tie < math.inf:
+            raise ValueError(f"tie must be a number of at least 0, got {self.tie}")
 
 
 @dataclass(frozen=True)
@@ -103,12 +111,27 @@ def _scored(
 ) -> dict[str, Tensor]:
     """Scores of all cells in order, NaN where the sample failed."""
     there = [cell for cell in cells if cell in side]
-    found = scorer(_frames(workspace, [side[cell] for cell in there]), [text[cell[0]] for cell in there])
+    prompts = [text[cell[0]] for cell in there]
+    found = _checked(scorer(_frames(workspace, [side[cell] for cell in there]), prompts), prompts)
     rows = torch.tensor([cells.index(cell) for cell in there])
     return {
         name: torch.full((len(cells),), float("nan")).index_copy(0, rows, values.float())
         for name, values in found.items()
     }
+
+
+def _checked(found: Any, prompts: list[str]) -> dict[str, Tensor]:
+    """What a scorer returned, if it is what a scorer returns."""
+    mend = "A scorer returns {dimension: tensor (videos,)}, finite, higher is better."
+    if not isinstance(found, dict) or not found or not all(isinstance(each, Tensor) for each in found.values()):
+        raise ReelignError(f"The scorer returned {type(found).__name__} and no tensors by dimension.", mend)
+    for name, values in found.items():
+        if values.shape != (len(prompts),):
+            raise ReelignError(f"The scorer returned {name} as {tuple(values.shape)} for {len(prompts)} videos.", mend)
+        for value, prompt in zip(values.tolist(), prompts, strict=True):
+            if not math.isfinite(value):
+                raise ReelignError(f"The scorer's {name} of a video of {prompt!r} is {value}.", mend)
+    return found
 
 
 def _measured(

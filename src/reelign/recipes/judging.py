@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.records import Group, Judge, Judgement, Video, Workspace, kind_of
+from reelign.records import Group, Judge, Judgement, Verdict, Video, Workspace, kind_of
 from reelign.video import read_video
 
 
@@ -104,6 +104,7 @@ def _verdicts(
         [prompt] * len(shown),
         generator=chance,
     )
+    _check_answers(one, verdicts, len(shown))
     return [
         Judgement(
             video_a=left.id,
@@ -117,3 +118,17 @@ def _verdicts(
         for (left, right), answers in zip(shown, verdicts, strict=True)
         for dimension, verdict in answers.items()
     ]
+
+
+def _check_answers(one: Judge, verdicts: list[dict[str, Verdict]], pairs: int) -> None:
+    """Refuse answers that do not belong to the questions: which verdict was on which pair would be a guess."""
+    mend = "compare() returns one dict a pair, from each of the judge's dimensions to 'a', 'b' or 'tie'."
+    if len(verdicts) != pairs:
+        raise ReelignError(f"The judge {one.name!r} gave {len(verdicts)} answers on {pairs} pairs.", mend)
+    for answers in verdicts:
+        if set(answers) != set(one.dimensions):
+            raise ReelignError(
+                f"The judge {one.name!r} was asked about {', '.join(one.dimensions)} and answered on "
+                f"{', '.join(answers) or 'nothing'}.",
+                mend,
+            )

@@ -1,0 +1,82 @@
+"""Evaluating recorded videos: the numbers are the scorer's own, and what a scorer cannot say is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evaluation.conftest import moving_square
+from evaluation.scorers import brightness
+from reelign.config import resolve
+from reelign.errors import ReelignError
+from reelign.evaluation import EvaluateSettings, evaluate
+from reelign.records import Video, Workspace
+from reelign.spriteworld.prompts import held_out_captions
+from reelign.video import read_video, write_video
+
+
+def recorded(folder: Path, *, prompts: int = 2, seeds: int = 2) -> tuple[Workspace, list[Video]]:
+    """A workspace with a moving square of its own for each prompt and seed."""
+    workspace = Workspace.create(folder / "ws", model="some/model")
+    texts = held_out_captions()[:prompts]
+    videos = []
+    for prompt in workspace.add_prompts(texts, "held_out"):
+        for seed in range(seeds):
+            number = seeds * (prompt.id - 1) + seed
+            video = Video(
+                id=f"v{number:03d}",
+                prompt_id=prompt.id,
+                generator="some/model",
+                seed=seed,
+                index=seed,
+                path=f"videos/{number}.mp4",
+                fps=8.0,
+                num_frames=5,
+                height=32,
+                width=32,
+            )
+            write_video(workspace.video_path(video), moving_square(frames=5) * (1 - number / 200), 8.0)
+            videos.append(video)
+    workspace.add_videos(videos)
+    return workspace, videos
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"resamples": 0}, "resamples must be at least 1, got 0"),
+        ({"tie": -0.1}, "tie must be a number of at least 0, got -0.1"),
+        ({"tie": float("nan")}, "tie must be a number of at least 0, got nan"),
+    ],
+)
+def test_settings_that_cannot_be_evaluated_with(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReelignError, match=message):
+        resolve(EvaluateSettings, [("the call", given)])
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ("a_list", "returned list and no tensors"),
+        ("lists", "returned dict and no tensors"),
+        ("one_for_all", r"returned VQ as \(\) for 4 videos"),
+        ("not_finite", "VQ of a video of 'a .*' is nan"),
+    ],
+)
+def test_what_a_scorer_may_not_return(scorer: str, message: str, tmp_path: Path) -> None:
+    workspace, videos = recorded(tmp_path)
+    with pytest.raises(ReelignError, match=message):
+        evaluate(workspace, videos, videos, EvaluateSettings(scorer=f"evaluation.scorers:{scorer}", seeds=2))
+
+
+def test_each_video_has_its_own_score(tmp_path: Path) -> None:
+    workspace, videos = recorded(tmp_path)
+    found = evaluate(workspace, videos, videos[1:], EvaluateSettings(scorer="evaluation.scorers:brightness", seeds=2))
+    frames = torch.stack([read_video(workspace.video_path(video)).frames for video in videos])
+    assert found.base_scores["VQ"].tolist() == brightness(frames, [])["VQ"].tolist()
+    assert found.aligned_scores["VQ"].isnan().tolist() == [True, False, False, False]
+    assert found.comparison.gain == 0
