@@ -31,6 +31,21 @@ def test_every_epoch_is_a_permutation_of_its_own() -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_an_epoch_is_put_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[int] = []
+    permute = torch.randperm
+
+    def counted(count: int, **options: torch.Generator) -> torch.Tensor:
+        orders.append(count)
+        return permute(count, **options)
+
+    monkeypatch.setattr(torch, "randperm", counted)
+    each = stream(batch_size=4)
+    for _ in range(5):
+        each.next_batch()
+    assert orders == [COUNT, COUNT]
+
+
 def test_batches_that_do_not_divide_the_epoch_miss_nothing() -> None:
     each = stream(batch_size=4)
     seen = [number for _ in range(5) for number in numbers(each.next_batch())]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import generator_from
 from reelign.training import ShuffledStream, VideoBatch
 
 
@@ -52,5 +50,4 @@ class StratifiedStream(ShuffledStream[VideoBatch]):
         """The n-th video of a kind over all epochs."""
         own = self.kinds[kind]
         epoch, place = divmod(number, len(own))
-        order = torch.randperm(len(own), generator=generator_from(self.seed, "epoch", epoch, kind))
-        return own[order[place]]
+        return own[self._order(epoch, len(own), kind)[place]]

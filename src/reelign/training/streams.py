@@ -104,6 +104,7 @@ class ShuffledStream(Generic[BatchT]):
         self.names = names
         self.values = values
         self.step = 0
+        self._last: dict[int, tuple[int, Tensor]] = {}
 
     def next_batch(self) -> BatchT:
         positions = range(self.step * self.batch_size, (self.step + 1) * self.batch_size)
@@ -127,10 +128,18 @@ class ShuffledStream(Generic[BatchT]):
 
     def _row(self, position: int) -> Tensor:
         epoch, place = divmod(position, len(self.latents))
-        return self._order(epoch)[place]
+        return self._order(epoch, len(self.latents))[place]
 
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.latents), generator=generator_from(self.seed, "epoch", epoch))
+    def _order(self, epoch: int, count: int, *kind: int) -> Tensor:
+        """The order of an epoch over `count` rows, of one kind where there are several.
+
+        The last one is kept, since a batch asks for every row by itself.
+        """
+        own = kind[0] if kind else 0
+        if own not in self._last or self._last[own][0] != epoch:
+            chance = generator_from(self.seed, "epoch", epoch, *kind)
+            self._last[own] = (epoch, torch.randperm(count, generator=chance))
+        return self._last[own][1]
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step}
