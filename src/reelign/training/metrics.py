@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from reelign.files import write_text
+
 
 class MetricsLog:
     """Append-only metrics of a run.
@@ -19,7 +21,7 @@ class MetricsLog:
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= start]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
         self._file = self.path.open("a", buffering=1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
