@@ -122,3 +122,13 @@ def test_ties_alone_are_no_preference(folder: Path) -> None:
     (folder / "ties.csv").write_text("path_A,path_B,prompt,VQ\na.mp4,b.mp4,p,same\n")
     with pytest.raises(ReelignError, match=r"There is no preference to train on \(1 x tie\)"):
         file_preferences(folder / "ties.csv")
+
+
+def test_segments_in_videos_of_two_frame_rates_are_refused(folder: Path) -> None:
+    """Their seconds would be other frames of the one than of the other."""
+    write_video(folder / "slow.mp4", torch.full((9, 3, 16, 16), 0.9), 4)
+    row = pair("a", "slow")
+    assert len(file_preferences(write(folder / "whole.jsonl", [row])).rows) == 1
+    segments = json.dumps([{"from": 0.5, "better": "chosen"}])
+    with pytest.raises(ReelignError, match=r"counted in seconds, and .*a\.mp4 has 8 fps, .*slow\.mp4 4"):
+        file_preferences(write(folder / "parts.jsonl", [{**row, "segments": segments}]))

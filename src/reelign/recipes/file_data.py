@@ -19,6 +19,7 @@ from reelign.video import Probe, probe_video
 
 UNREADABLE = "unreadable video"
 OTHER_SIZE = "videos of different sizes"
+OTHER_RATE = "segments in videos of different frame rates"
 SAME_CONTENT = "two copies of one video"
 
 
@@ -104,9 +105,14 @@ class _Videos:
     def difference(self, row: Compared) -> Broken | None:
         """Why two readable videos are no pair: noise is shared between them, so they have one shape."""
         one, two = self.probes[row.first], self.probes[row.second]
+        assert isinstance(one, Probe)
+        assert isinstance(two, Probe)
         if str(one) != str(two):
             what = f"its videos differ in size: {row.first} has {one}, {row.second} has {two}"
             return Broken(where=row.where, reason=OTHER_SIZE, what=what, mend="Cut and resize them alike.")
+        if row.segments and one.fps != two.fps:
+            what = f"its segments are counted in seconds, and {row.first} has {one.fps:g} fps, {row.second} {two.fps:g}"
+            return Broken(where=row.where, reason=OTHER_RATE, what=what, mend="Write them at one frame rate.")
         if file_hash(row.first) == file_hash(row.second):
             what = f"{row.first} and {row.second} are two copies of one video"
             return Broken(where=row.where, reason=SAME_CONTENT, what=what, mend="Remove the row.")
