@@ -9,6 +9,7 @@ import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -324,7 +325,22 @@ def test_a_run_with_checkpointed_activations_is_the_same_run(
         torch.testing.assert_close(again.policy.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"checkpoint_every": 0}, {"learning_rate": 0.0}])
-def test_settings_that_train_nothing_are_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"checkpoint_every": 0},
+        {"learning_rate": 0.0},
+        {"max_grad_norm": 0.0},
+        {"max_grad_norm": math.nan},
+        {"warmup_steps": -1},
+        {"weight_decay": -0.1},
+        {"checkpoint_minutes": -1.0},
+        {"ema_decay": 1.0},
+        {"ema_decay": -0.1},
+        {"betas": (0.9, 1.0)},
+    ],
+)
+def test_settings_that_train_nothing_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        TrainerSettings(**wrong)  # type: ignore[arg-type]
+        TrainerSettings(**wrong)

@@ -43,8 +43,15 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not self.checkpoint_minutes >= 0:
-            raise ValueError(f"checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}")
+        if not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be positive, got {self.max_grad_norm}")
+        for name in ("warmup_steps", "weight_decay", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be a share in [0, 1), got {self.ema_decay}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be shares in [0, 1), got {self.betas}")
 
     def rate(self, step: int) -> float:
         """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""
