@@ -79,6 +79,21 @@ def test_a_look_leaves_weights_gradients_and_chance_alone(policy: Policy, pairs:
     assert torch.equal(chance, torch.random.get_rng_state())
 
 
+def test_a_look_draws_its_noise_once_a_quarter(
+    policy: Policy, pairs: Tensor, each: Conditioning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    randn = torch.randn
+
+    def counted(shape: torch.Size, **options: Any) -> Tensor:
+        drawn.append(shape[0])
+        return randn(shape, **options)
+
+    monkeypatch.setattr(torch, "randn", counted)
+    HeldOutPairs(pairs, each, SETTINGS, micro_batch_size=1).look(policy)
+    assert drawn == [4, 4, 4, 4]
+
+
 def test_it_looks_every_so_often_at_so_many(policy: Policy, pairs: Tensor, each: Conditioning) -> None:
     monitor = HeldOutPairs(pairs, each, MonitorSettings(held_out=0.5, every=2, max_pairs=3))
     assert len(monitor.latents) == len(monitor.conditioning) == 3
@@ -86,11 +101,11 @@ def test_it_looks_every_so_often_at_so_many(policy: Policy, pairs: Tensor, each:
 
 
 def test_the_run_stops_after_several_rises_in_a_row(pairs: Tensor, each: Conditioning) -> None:
-    monitor = HeldOutPairs(pairs, each, MonitorSettings(max_chosen_rise=0.1, patience=3))
+    monitor = HeldOutPairs(pairs, each, MonitorSettings(held_out=0.5, max_chosen_rise=0.1, patience=3))
     for rise in (0.2, 0.2, 0.05, 0.2, 0.2):
         monitor._count(rise)
         assert monitor.verdict() is None
-    resumed = HeldOutPairs(pairs, each, MonitorSettings(max_chosen_rise=0.1, patience=3))
+    resumed = HeldOutPairs(pairs, each, MonitorSettings(held_out=0.5, max_chosen_rise=0.1, patience=3))
     resumed.load_state_dict(monitor.state_dict())
     resumed._count(0.11)
     assert "more than 10% above the base's at 3 looks in a row" in str(resumed.verdict())
@@ -100,13 +115,21 @@ def test_the_run_stops_after_several_rises_in_a_row(pairs: Tensor, each: Conditi
 
 
 def test_an_error_that_is_not_finite_is_no_rise_and_no_crash(pairs: Tensor, each: Conditioning) -> None:
-    monitor = HeldOutPairs(pairs, each, MonitorSettings(max_chosen_rise=0.1, patience=1))
+    monitor = HeldOutPairs(pairs, each, MonitorSettings(held_out=0.5, max_chosen_rise=0.1, patience=1))
     monitor._count(math.nan)
     assert monitor.verdict() is None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"held_out": 1.0}, {"held_out": -0.1}, {"every": 0}, {"max_pairs": 0}, {"max_chosen_rise": math.nan}]
+    "wrong",
+    [
+        {"held_out": 1.0},
+        {"held_out": -0.1},
+        {"every": 0},
+        {"max_pairs": 0},
+        {"max_chosen_rise": math.nan},
+        {"max_chosen_rise": 0.1},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -41,6 +41,8 @@ class MonitorSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_chosen_rise is not None and not self.max_chosen_rise >= 0:
             raise ValueError(f"max_chosen_rise must be at least 0, got {self.max_chosen_rise}")
+        if self.max_chosen_rise is not None and not self.held_out:
+            raise ValueError(f"max_chosen_rise={self.max_chosen_rise} is measured on held-out pairs; set held_out too")
 
 
 class HeldOutPairs:
@@ -124,8 +126,9 @@ class HeldOutPairs:
         """Errors of policy and base, (pairs, 2) each, and the distance between the two, (pairs, 2)."""
         generator = policy.generator
         found: list[list[Tensor]] = [[], [], []]
+        drawn = self._draw(policy, quarter)
         for rows in policy.ranks.share(len(self.latents)).split(self.micro_batch_size):
-            draw = self._draw(policy, quarter)[rows].repeat(2)
+            draw = drawn[rows].repeat(2)
             latents = self.latents[rows].flatten(0, 1).to(generator.device)
             conditioning = self.conditioning.take(rows.repeat_interleave(2))
             noisy = add_noise(latents, draw.noise, draw.sigma)
