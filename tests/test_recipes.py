@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
@@ -15,6 +16,8 @@ from reelign.config import parse_overrides, read_yaml, resolve
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, WORKSPACE_CONFIG, settings_of
 from reelign.records import Workspace
+from reelign.stages import plan_alignment
+from reelign.video import write_video
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -56,6 +59,21 @@ def test_memory_is_stated_as_it_was_computed(recipe: Path) -> None:
     text = recipe.read_text()
     assert re.search(r"# Expected memory of a training process: [\d.]+ GiB", text)
     assert f"benchmarks/recipe_memory.py recipes/{recipe.name}" in text
+
+
+def test_its_command_takes_a_file_of_pairs(recipe: Path, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """The line of its header, with a miniature in the model's place; of two prompts one is held out."""
+    workspace = Workspace.create(tmp_path / "ws", model=str(tiny_wan_folder))
+    (workspace.root / WORKSPACE_CONFIG).write_text(recipe.read_text())
+    rows = ["prompt,chosen,rejected"]
+    for name, prompt in (("one", "a red square"), ("two", "a blue disc")):
+        for side, light in (("chosen", 0.8), ("rejected", 0.2)):
+            write_video(tmp_path / f"{name}-{side}.mp4", torch.full((9, 3, 16, 16), light), 8)
+        rows.append(f"{prompt},{name}-chosen.mp4,{name}-rejected.mp4")
+    (tmp_path / "pairs.csv").write_text("\n".join(rows))
+    assert "--pairs pairs.csv" in recipe.read_text()
+    found = plan_alignment(workspace.root, pairs=tmp_path / "pairs.csv", lora={"rank": 2})
+    assert (found.pairs, found.samples, found.held_out) == (2, 1, 1)
 
 
 def test_every_number_of_the_training_has_its_reason(recipe: Path) -> None:
