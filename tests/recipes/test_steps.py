@@ -24,7 +24,7 @@ from reelign.objectives import (
     segment_dpo_loss,
     temporal_segments,
 )
-from reelign.recipes.draws import draw_for
+from reelign.recipes.draws import check_sigma_range, draw_for
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.pair_errors import goes_apart
 from reelign.recipes.pair_step import DPOStep
@@ -100,10 +100,10 @@ ANCHORS = Anchors(chosen=0.2, real=0.1)
 def test_micro_batches_add_up_to_the_whole_batch(
     policy: Policy, conditioning: Conditioning, kind: str, micro_batch_size: int
 ) -> None:
-    anchors = ANCHORS if kind == "ipo" else Anchors()
+    anchors: dict[str, Any] = {"anchors": ANCHORS, "real": "clips.csv"} if kind == "ipo" else {}
 
     def run(size: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-        settings = AlignSettings(anchors=anchors, real="clips.csv", micro_batch_size=size)
+        settings = AlignSettings(micro_batch_size=size, **anchors)
         step, batch = made(kind, settings, conditioning)
         return gradients(step, policy, batch)
 
@@ -257,10 +257,18 @@ def test_a_sigma_range_keeps_the_proportions_within_it(tiny_wan: Generator) -> N
         assert torch.equal(held, again)
 
 
-def test_a_range_that_is_never_drawn_is_refused(tiny_wan: Generator) -> None:
-    settings = AlignSettings(sigma_range=(0.999999, 1.0))
+def test_a_range_that_is_hardly_ever_drawn_is_refused_before_a_run(tiny_wan: Generator) -> None:
     with pytest.raises(ReelignError, match="next to no noise level"):
-        draw_for((4, 1, 1, 1, 1), settings, tiny_wan, 3)
+        check_sigma_range(AlignSettings(sigma_range=(0.99999, 1.0)), tiny_wan)
+
+
+def test_a_narrow_range_that_a_run_begins_with_never_ends_it(tiny_wan: Generator) -> None:
+    """Two hundred attempts find no level for some sample of nearly every batch."""
+    settings = AlignSettings(sigma_range=(0.5, 0.502))
+    check_sigma_range(settings, tiny_wan)
+    for seed in range(5):
+        sigma = draw_for((16, 1, 1, 1, 1), settings, tiny_wan, seed).sigma
+        assert bool(((sigma >= 0.5) & (sigma <= 0.502)).all())
 
 
 def test_steps_refuse_a_beta_of_sums_and_missing_values(policy: Policy, conditioning: Conditioning) -> None:
@@ -281,10 +289,18 @@ def test_steps_refuse_a_beta_of_sums_and_missing_values(policy: Policy, conditio
         {"objective": SFT(), "histogram_alpha": 1.0},
         {"anchors": Anchors(real=0.1)},
         {"pairs": "ground_truth"},
+        {"real": "real.csv"},
+        {"objective": SFT(), "swap": True},
+        {"objective": KTO(), "two_pass": True},
+        {"objective": RWR(), "pairing": "apart"},
+        {"shift": 0.0},
+        {"min_margin": -0.1},
+        {"histogram_alpha": -1.0},
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"sigma_range must|set it to 0|real must name a file"):
+    told = r"must be|set it to|real must name a file|real=real.csv does nothing|set objective.on=rejected"
+    with pytest.raises(ValueError, match=told):
         AlignSettings(**wrong)
 
 
@@ -309,12 +325,20 @@ def test_dpo_on_segments_of_time_takes_each_segments_side(policy: Policy, condit
 
 
 @pytest.mark.parametrize(
-    ("kind", "ungraded", "graded"), [("dpo", 1, 1), ("kto", 2, 1), ("kto mismatched", 4, 1), ("rwr", 0, 1)]
+    ("kind", "size", "ungraded", "graded"),
+    [
+        ("dpo", 4, 1, 1),
+        ("kto", 4, 1, 1),
+        ("kto", 2, 4, 2),
+        ("kto mismatched", 4, 3, 1),
+        ("kto mismatched", 2, 8, 2),
+        ("rwr", 4, 0, 1),
+    ],
 )
 def test_a_step_takes_no_more_forwards_than_it_says(
-    policy: Policy, conditioning: Conditioning, kind: str, ungraded: int, graded: int
+    policy: Policy, conditioning: Conditioning, kind: str, size: int, ungraded: int, graded: int
 ) -> None:
-    """Of whole batches; a DPO batch holds both sides of every pair."""
+    """A DPO batch holds both sides of every pair. KTO in one piece asks the policy once."""
     calls: list[bool] = []
     velocity = policy.generator.velocity
 
@@ -323,6 +347,6 @@ def test_a_step_takes_no_more_forwards_than_it_says(
         return velocity(*inputs)
 
     policy.generator.velocity = counted  # type: ignore[method-assign]
-    step, batch = made(kind, AlignSettings(), conditioning)
+    step, batch = made(kind, AlignSettings(micro_batch_size=size), conditioning)
     step.accumulate_gradients(policy, batch)
     assert (calls.count(False), calls.count(True)) == (ungraded, graded)

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from reelign.diffusion.noise_levels import sample_sigmas
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.settings import AlignSettings
 from reelign.training import ALONE, Draw, Ranks, make_draw
 
-ATTEMPTS = 200
+ATTEMPTS = 100_000
+"""How often levels are drawn until all lie within a range: enough for the smallest share a run may begin with."""
+SMALLEST_SHARE = 1e-3
 
 
 def draw_for(shape: Sequence[int], settings: AlignSettings, generator: Generator, seed: int) -> Draw:
@@ -39,7 +42,26 @@ def draw_for(shape: Sequence[int], settings: AlignSettings, generator: Generator
             return draw
         again = fresh((int(outside.sum()), 0)).sigma
         draw = Draw(draw.sigma.masked_scatter(outside, again), draw.noise)
-    raise ReelignError(
+    raise _too_narrow(settings, generator)
+
+
+def check_sigma_range(settings: AlignSettings, generator: Generator) -> None:
+    """Refuse a range in which so few levels lie that a step would wait for them, or at last find none.
+
+    Before the run: within it, how many attempts a step takes is chance.
+    """
+    low, high = settings.sigma_range
+    quantiles = sample_sigmas(
+        100_000, settings.noise_levels, shift=settings.shift, generator=generator_from("sigma range")
+    )
+    levels = generator.path.training_sigmas(quantiles)
+    share = float(((levels >= low) & (levels <= high)).float().mean())
+    if share < SMALLEST_SHARE:
+        raise _too_narrow(settings, generator)
+
+
+def _too_narrow(settings: AlignSettings, generator: Generator) -> ReelignError:
+    return ReelignError(
         f"{generator.model} trains on next to no noise level in sigma_range={settings.sigma_range}.",
         "Widen sigma_range, or change noise_levels or shift.",
     )

@@ -12,6 +12,7 @@ from reelign.objectives import KTO, beta_at, kto_baseline
 from reelign.recipes.draws import draw_for, micro_batches, part, take
 from reelign.recipes.settings import AlignSettings
 from reelign.training import Draw, Policy, VideoBatch, velocity_errors
+from reelign.training.policy import Weights
 
 
 class KTOStep:
@@ -19,7 +20,8 @@ class KTOStep:
 
     The baseline is taken over the whole accumulated batch of all ranks before any gradient, so that micro-batches add
     up to the gradient of the big batch. The reference's errors of that pass are used again: two forwards without
-    gradients and one with per video, two more for a mismatched baseline.
+    gradients and one with per video, one of each where the batch goes through the model in one piece, and two more for
+    a mismatched baseline.
 
     Args:
         objective: its β under the mean reduction.
@@ -40,15 +42,17 @@ class KTOStep:
         _warn_of_one_class(desirable)
         draw = draw_for(batch.latents.shape, self.settings, policy.generator, batch.seed)
         beta = beta_at(objective.beta, draw.sigma, objective.schedule)
-        error, reference = self._measure(policy, batch, draw, batch.conditioning)
+        parts = list(micro_batches(len(batch.latents), self.settings.micro_batch_size, policy.ranks))
+        # In one piece the errors that carry gradients are those that the baseline is taken over.
+        at_once = self._graded(policy, batch, draw, parts[0]) if len(parts) == 1 else None
+        error, reference = self._measure(policy, batch, draw, batch.conditioning, known=at_once)
         if objective.baseline == "mismatched":
             baseline = kto_baseline(*self._measure(policy, batch, draw, _rolled(batch.conditioning)))
         else:
             baseline = kto_baseline(error, reference)
         total = 0.0
-        for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size, policy.ranks):
-            latents, conditioning = batch.latents[rows].to(device), take(batch.conditioning, rows)
-            graded = velocity_errors(policy, latents, conditioning, draw[rows], weights=("policy",))["policy"]
+        for rows in parts:
+            graded = self._graded(policy, batch, draw, rows) if at_once is None else at_once
             losses = objective.weighted(
                 graded, reference[rows], desirable[rows], beta=part(beta, rows), baseline=baseline
             )
@@ -57,16 +61,24 @@ class KTOStep:
             total += float(loss.detach())
         return {"loss": policy.ranks.sum(total), **_metrics(reference - error, desirable, baseline)}
 
+    def _graded(self, policy: Policy, batch: VideoBatch, draw: Draw, rows: slice) -> Tensor:
+        """The policy's errors (videos,) of some rows, with gradients."""
+        latents, conditioning = batch.latents[rows].to(policy.generator.device), take(batch.conditioning, rows)
+        return velocity_errors(policy, latents, conditioning, draw[rows], weights=("policy",))["policy"]
+
     @torch.no_grad()
     def _measure(
-        self, policy: Policy, batch: VideoBatch, draw: Draw, conditioning: Conditioning
+        self, policy: Policy, batch: VideoBatch, draw: Draw, conditioning: Conditioning, known: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Errors of policy and reference, (videos,) each, over the batch of all ranks and without gradients."""
+        """Errors of policy and reference, (videos,) each, over the batch of all ranks and without gradients; `known`
+        are those of the policy, where they have been found."""
         found = []
+        weights: tuple[Weights, ...] = ("policy", "reference") if known is None else ("reference",)
         for rows in micro_batches(len(batch.latents), self.settings.micro_batch_size, policy.ranks):
             latents = batch.latents[rows].to(policy.generator.device)
-            found.append(velocity_errors(policy, latents, take(conditioning, rows), draw[rows]))
-        error, reference = (torch.cat([each[name] for each in found]) for name in ("policy", "reference"))
+            found.append(velocity_errors(policy, latents, take(conditioning, rows), draw[rows], weights=weights))
+        reference = torch.cat([each["reference"] for each in found])
+        error = torch.cat([each["policy"] for each in found]) if known is None else known.detach()
         return policy.ranks.gather(error), policy.ranks.gather(reference)
 
 

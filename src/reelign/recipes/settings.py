@@ -42,7 +42,7 @@ class AlignSettings:
     histogram_alpha: float = 0.0
     """Re-weighting of pairs by how rare their videos' standings are (VideoDPO); 0 weighs all alike. DPO only."""
     swap: bool = False
-    """A control: chosen and rejected exchanged. A sound pipeline must then get worse."""
+    """A control: chosen and rejected exchanged (SFT: `objective.on=rejected`). A sound pipeline must then get worse."""
     noise_levels: Distribution = "uniform"
     shift: float = 1.0
     """Shift of the training noise levels towards noise."""
@@ -80,6 +80,17 @@ class AlignSettings:
             raise ValueError(f"reference_slots must be at least 0, got {self.reference_slots}")
         if self.reference_slots and not isinstance(self.objective, DPO):
             raise ValueError(f"reference_slots belongs to pairs, and {self.objective.name} has none; set it to 0")
+        if self.swap and isinstance(self.objective, SFT):
+            raise ValueError("swap exchanges the sides of pairs, and sft sees one alone; set objective.on=rejected")
+        if self.two_pass and not isinstance(self.objective, DPO):
+            raise ValueError(f"two_pass belongs to pairs, and {self.objective.name} has none; set it to false")
+        if self.pairing != "auto" and not isinstance(self.objective, DPO):
+            raise ValueError(f"pairing belongs to pairs, and {self.objective.name} has none; set it to auto")
+        for name in ("min_margin", "histogram_alpha"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not self.shift > 0:
+            raise ValueError(f"shift must be positive, got {self.shift}")
         if not 0 <= self.empty_prompt_share < 1:
             raise ValueError(f"empty_prompt_share must be a share in [0, 1), got {self.empty_prompt_share}")
         low, high = self.sigma_range
@@ -92,3 +103,5 @@ class AlignSettings:
         for name, needs in (("anchors.real", self.anchors.real), ("pairs=ground_truth", self.pairs == "ground_truth")):
             if needs and not self.real:
                 raise ValueError(f"real must name a file of (prompt, video) for {name}, got ''")
+        if self.real and not self.anchors.real and self.pairs != "ground_truth":
+            raise ValueError(f"real={self.real} does nothing by itself; set anchors.real or pairs=ground_truth")
