@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from evaluation.conftest import moving_square
-from evaluation.scorers import brightness
+from evaluation.scorers import brightness, sizes
 from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings, evaluate
 from reelign.records import Video, Workspace
+from reelign.spriteworld.judges import scores
 from reelign.spriteworld.prompts import held_out_captions
 from reelign.video import read_video, write_video
 
@@ -80,3 +82,21 @@ def test_each_video_has_its_own_score(tmp_path: Path) -> None:
     assert found.base_scores["VQ"].tolist() == brightness(frames, [])["VQ"].tolist()
     assert found.aligned_scores["VQ"].isnan().tolist() == [True, False, False, False]
     assert found.comparison.gain == 0
+
+
+def test_many_videos_are_scored_as_all_at_once_and_large_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, videos = recorded(tmp_path, prompts=36)
+    found = evaluate(workspace, videos, videos, EvaluateSettings(seeds=2))
+    text = {prompt.id: prompt.text for prompt in workspace.prompts()}
+    frames = torch.stack([read_video(workspace.video_path(video)).frames for video in videos])
+    for name, values in scores(frames, [text[video.prompt_id] for video in videos]).items():
+        assert torch.equal(found.base_scores[name], values)
+
+    settings = EvaluateSettings(scorer="evaluation.scorers:counted", seeds=2)
+    for room, expected in ((1 << 30, [64, 8] * 2), (3 * frames[0].nbytes, [3] * 48), (1, [1] * 144)):
+        sizes.clear()
+        monkeypatch.setattr(import_module("reelign.evaluation.evaluate"), "READ_BYTES", room)
+        assert not evaluate(workspace, videos, videos, settings).base_scores["VQ"].requires_grad
+        assert sizes == expected

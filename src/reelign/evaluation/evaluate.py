@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +28,10 @@ Cell = tuple[int, int]
 """A prompt's id and a place in its group."""
 
 SCORERS = {"spriteworld-truth": "reelign.spriteworld.judges:scores"}
+READ_AT_ONCE = 64
+"""Videos that a scorer gets in one call, at most; the small world's judges take as many at a time, too."""
+READ_BYTES = 1 << 30
+"""What the frames of one call may take, unless one video takes more."""
 MEASURES = {"spriteworld-truth": "reelign.spriteworld.measures:measures"}
 """Beside each scorer: measures that label nothing, `measures(videos, prompts) -> {name: value}`."""
 
@@ -111,13 +115,30 @@ def _scored(
 ) -> dict[str, Tensor]:
     """Scores of all cells in order, NaN where the sample failed."""
     there = [cell for cell in cells if cell in side]
-    prompts = [text[cell[0]] for cell in there]
-    found = _checked(scorer(_frames(workspace, [side[cell] for cell in there]), prompts), prompts)
+    parts: list[dict[str, Tensor]] = []
+    for cells_read in _chunks(there, side):
+        prompts = [text[cell[0]] for cell in cells_read]
+        with torch.no_grad():
+            scores = _checked(scorer(_frames(workspace, [side[cell] for cell in cells_read]), prompts), prompts)
+        if parts and scores.keys() != parts[0].keys():
+            raise ReelignError(
+                f"The scorer scored some videos on {', '.join(parts[0])} and others on {', '.join(scores)}.",
+                "Let it score every video on the same dimensions.",
+            )
+        parts.append({name: values.float().cpu() for name, values in scores.items()})
     rows = torch.tensor([cells.index(cell) for cell in there])
     return {
-        name: torch.full((len(cells),), float("nan")).index_copy(0, rows, values.float())
-        for name, values in found.items()
+        name: torch.full((len(cells),), float("nan")).index_copy(0, rows, torch.cat([part[name] for part in parts]))
+        for name in parts[0]
     }
+
+
+def _chunks(cells: list[Cell], side: dict[Cell, Video]) -> Iterator[list[Cell]]:
+    """Cells whose videos are read at once: few large ones, or many small."""
+    largest = max(4 * 3 * side[cell].num_frames * side[cell].height * side[cell].width for cell in cells)
+    size = max(1, min(READ_AT_ONCE, READ_BYTES // max(1, largest)))
+    for start in range(0, len(cells), size):
+        yield cells[start : start + size]
 
 
 def _checked(found: Any, prompts: list[str]) -> dict[str, Tensor]:
