@@ -71,3 +71,12 @@ def test_held_out_pairs_are_told_apart(judged: Workspace, outline: Generator) ->
     settings = replace(SETTINGS, monitor=MonitorSettings(held_out=0.5))
     found = dry_run(judged, outline, settings, training_data(judged, settings))
     assert (found.pairs, found.samples, found.held_out) == (6, 3, 3)
+
+
+def test_the_files_of_full_fine_tuning_are_promised_by_their_names(
+    judged: Workspace, outline: Generator, tiny_wan: Generator
+) -> None:
+    settings = replace(SETTINGS, lora=None, trainer=replace(SETTINGS.trainer, steps=1))
+    found = dry_run(judged, outline, settings, training_data(judged, settings))
+    align(judged, tiny_wan, settings)
+    assert [path for path in found.files if not path.exists()] == []

@@ -19,11 +19,12 @@ from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import encoders
-from reelign.objectives import DPO, KTO, SFT
+from reelign.objectives import DPO, KTO, RWR, SFT
 from reelign.recipes.file_data import file_preferences
 from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.preference_data import PreferenceData, workspace_preferences
 from reelign.recipes.run_config import as_yaml, claim_run, run_content
+from reelign.recipes.training_samples import drawn_clips
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
@@ -161,6 +162,57 @@ def test_a_run_begun_before_a_setting_was_added_goes_on(judged: Workspace, tiny_
         claim_run(folder, run_content(tiny_wan, replace(SETTINGS, swap=True), workspace_preferences(judged, "all")))
 
 
+def test_a_run_does_not_go_on_in_another_precision(
+    judged: Workspace, tiny_wan: Generator, tiny_wan_folder: Path
+) -> None:
+    data, folder = workspace_preferences(judged, "all"), judged.root / "runs" / "precise"
+    content = run_content(tiny_wan, SETTINGS, data)
+    claim_run(folder, content)
+    rounded = run_content(load_generator(str(tiny_wan_folder), dtype=torch.bfloat16), SETTINGS, data)
+    with pytest.raises(ReelignError, match="other settings"):
+        claim_run(folder, rounded)
+    older = {name: value for name, value in yaml.safe_load(as_yaml(content)).items() if name != "precision"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    claim_run(folder, rounded)
+
+
+def test_a_run_does_not_go_on_with_other_standings_or_other_random_videos(
+    judged: Workspace, tiny_wan: Generator, tmp_path: Path
+) -> None:
+    data = workspace_preferences(judged, "all")
+    standings = [replace(each, score=each.score / 2) for each in data.standing()]
+    weighed = replace(SETTINGS, histogram_alpha=0.5)
+    claim_run(tmp_path / "weighed", run_content(tiny_wan, weighed, data))
+    with pytest.raises(ReelignError, match="other data"):
+        claim_run(tmp_path / "weighed", run_content(tiny_wan, weighed, replace(data, candidates=standings)))
+    random = replace(SETTINGS, objective=SFT(on="random"))
+    drawn = drawn_clips(judged, random, data)
+    one = run_content(tiny_wan, random, data, drawn)
+    assert one["data"] == run_content(tiny_wan, SETTINGS, data)["data"]
+    claim_run(tmp_path / "random", one)
+    with pytest.raises(ReelignError, match="other data"):
+        claim_run(tmp_path / "random", run_content(tiny_wan, random, data, drawn[:-1]))
+
+
+def test_rwr_leaves_out_who_has_nobody_to_be_weighed_against(judged: Workspace, tiny_wan: Generator) -> None:
+    """A group of one would weigh 1 whatever it is worth, and one that stands together as well."""
+    whole = workspace_preferences(judged, "all")
+    alone = [each for each in whole.standing() if each.row == 0] + [each for each in whole.standing() if each.row][:1]
+    rwr = replace(SETTINGS, objective=RWR(), trainer=replace(SETTINGS.trainer, steps=1))
+    done = align(judged, tiny_wan, rwr, data=replace(whole, candidates=alone))
+    assert done.samples == 3
+    assert done.left_out["video with none of its group to weigh it against"] == 1
+    for data, margin in ((replace(whole, candidates=alone[-1:]), 0.0), (whole, 1.5)):
+        with pytest.raises(ReelignError, match="no group of two that stand apart"):
+            align(judged, tiny_wan, replace(rwr, min_margin=margin), data=data)
+
+
+def test_kto_counts_the_videos_it_can_say_nothing_of(judged: Workspace, tiny_wan: Generator) -> None:
+    kto = replace(SETTINGS, objective=KTO(), trainer=replace(SETTINGS.trainer, steps=1))
+    done = align(judged, tiny_wan, kto)
+    assert (done.samples, done.left_out["video without a clear label"]) == (4, 2)
+
+
 def test_a_runs_name_is_taken_by_its_settings(judged: Workspace, tiny_wan: Generator, tmp_path: Path) -> None:
     claim_run(tmp_path / "r", {"align": {"beta": 1.0, "targets": ("a",)}})
     claim_run(tmp_path / "r", {"align": {"beta": 1.0, "targets": ("a",)}})
@@ -209,6 +261,7 @@ def real_clips(judged: Workspace, tmp_path: Path) -> Path:
         (["objective.beta=0.1", "objective.reduction=sum"], 6, {"gradient_factor"}),
         (["objective.target_factor=0.3"], 6, {"beta"}),
         (["objective.beta=20", "histogram_alpha=0.7", "sigma_range=[0.2, 0.9]"], 6, {"gradient_factor"}),
+        (["objective.beta=20", "histogram_alpha=0.7", "min_margin=0.5"], 6, {"gradient_factor"}),
         (["objective.beta=20", "pairs=agreed", "weights={VQ: 1}"], 6, {"gradient_factor"}),
         (["objective.beta=20", "pairs=per_dimension", "min_margin=0.5"], 6, {"gradient_factor"}),
         (["objective.beta=20", "anchors.chosen=0.2", "anchors.real=0.1", "real=REAL"], 6, {"real_error"}),
@@ -232,6 +285,25 @@ def test_every_objective_runs_from_the_command_lines_words(
     if "monitor.held_out=0.5" in words:
         assert [("held_out/accuracy_q4" in row) for row in rows] == [False, True, False]
     assert any(bool(tensor.any()) for name, tensor in adapter(done.folder).items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("to_nothing", "no layer whose name ends in"), ("norm_q", "is no layer that takes an adapter")]
+)
+def test_targets_without_a_layer_are_refused_before_the_name_is_taken(
+    judged: Workspace, tiny_wan: Generator, target: str, told: str
+) -> None:
+    settings = replace(SETTINGS, lora=LoRA(rank=4, targets=("to_q", target)))
+    with pytest.raises(ReelignError, match=told):
+        align(judged, tiny_wan, settings)
+    assert not (judged.root / "runs" / SETTINGS.run).exists()
+
+
+def test_half_precision_without_loss_scaling_is_refused(judged: Workspace, tiny_wan_folder: Path) -> None:
+    half = load_generator(str(tiny_wan_folder), dtype=torch.float16)
+    with pytest.raises(ReelignError, match="in float16, in which small gradients vanish") as caught:
+        align(judged, half, SETTINGS)
+    assert "model.dtype=bfloat16" in caught.value.mend
 
 
 @pytest.mark.parametrize("name", ["kto", "rwr"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from reelign.generators import Generator
 from reelign.recipes.clips import Clip
 from reelign.recipes.file_data import file_preferences
 from reelign.recipes.preference_data import (
+    Candidate,
     PreferenceData,
     ground_truth_preferences,
     random_videos,
@@ -152,6 +154,33 @@ def test_a_threshold_counts_what_it_leaves_out(judged: Workspace) -> None:
     assert (data.rows, data.margins, data.left_out) == ([0, 1], [0.75, 1.0], {"margin below the threshold": 2})
     with pytest.raises(ReelignError, match=r"no preference to train on \(6 x margin below the threshold\)"):
         training_data(judged, AlignSettings(min_margin=0.9))
+
+
+def test_pairs_keep_their_videos_standings_whatever_is_left_out(judged: Workspace) -> None:
+    """Those of the whole data: a weight by how rare they are is no affair of what else is trained on."""
+    data = workspace_preferences(judged, "all")
+    own = dict(zip(data.names, data.sides(), strict=True))
+    for fewer in (data.above(0.4), data.first(3), data.above(0.4).first(3), data.split(0.5, 0)[0]):
+        assert fewer.rows
+        assert dict(zip(fewer.names, fewer.sides(), strict=True)).items() <= own.items()
+    labels = [Candidate(Clip(Path("y.mp4")), 1, 1.0)]
+    beside = replace(pairs_of(("a", "b", 0), ("a", "c", 0), ("c", "b", 0)), candidates=labels)
+    assert beside.first(2).sides() == [(1.0, -1.0), (1.0, 0.0)]
+
+
+def test_a_trial_takes_the_clearest_labels() -> None:
+    """Those that a threshold leaves."""
+    scores = {"a": 0.2, "b": 0.9, "c": -0.3, "d": -0.8}
+    labels = [Candidate(Clip(Path(f"{name}.mp4")), 0, score) for name, score in scores.items()]
+    few = PreferenceData(["a disc"], [], [], [], "labels", candidates=labels).first(2)
+    assert [each.clip.name for each in few.standing()] == ["b", "d"]
+
+
+def test_random_videos_are_of_no_prompt_that_is_held_out(judged: Workspace) -> None:
+    data = workspace_preferences(judged, "all")
+    kept, held_out = data.split(0.5, 0)
+    _, rows = random_videos(judged, kept, generator_from(0))
+    assert set(rows.tolist()) == set(kept.rows) != set(held_out.rows)
 
 
 def test_no_prompt_is_in_both_parts_of_a_split() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from recipes.test_offline import SETTINGS
 from reelign.objectives import KTO
@@ -14,6 +15,7 @@ from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.stages import align, plan_alignment
+from reelign.video import write_video
 
 
 def test_only_steps_and_intervals_are_cut(judged: Workspace) -> None:
@@ -43,6 +45,19 @@ def test_a_smoke_run_is_made_anew_and_another_run_is_left(judged: Workspace) -> 
     claim_run(kept, {"align": {"trainer": {"steps": 100}}})
     clear_smoke(kept)
     assert kept.exists()
+
+
+def test_a_trial_encodes_no_more_real_clips_than_it_takes(judged: Workspace, tmp_path: Path) -> None:
+    rows = ["prompt,video"]
+    for number in range(3):
+        write_video(tmp_path / f"real-{number}.mp4", torch.full((9, 3, 16, 16), 0.2 + 0.3 * number), 8)
+        rows.append(f"a disc,real-{number}.mp4")
+    (tmp_path / "real.csv").write_text("\n".join(rows))
+    options = {"batch_size": 2, "lora": {"rank": 2, "alpha": 2}, "trainer": {"steps": 1}}
+    real = {"anchors": {"real": 0.1}, "real": str(tmp_path / "real.csv")}
+    assert plan_alignment(judged.root, limit=2, **options, **real).videos_to_encode == 2
+    align(judged.root, limit=2, **options, **real)
+    assert plan_alignment(judged.root, **options, **real).videos_to_encode == 1
 
 
 def test_a_limit_of_nothing_is_refused(tmp_path: Path) -> None:

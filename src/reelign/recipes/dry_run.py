@@ -17,9 +17,10 @@ from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.settings import AlignSettings
-from reelign.recipes.training_samples import check, samples_of, training_clips
+from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
+from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
 from reelign.training.caches import uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
 from reelign.training.trackers import check_trackers
@@ -95,10 +96,10 @@ def dry_run(
     check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
     if not anew:
-        check_claim(folder, run_content(generator, settings, data))
+        check_claim(folder, run_content(generator, settings, data, drawn_clips(workspace, settings, kept)))
     clips = [*training_clips(workspace, settings, kept), *(held_out.clips if held_out else [])]
     cache = workspace.root / "cache"
-    real = read_videos(Path(settings.real)) if settings.anchors.real else []
+    real = read_videos(Path(settings.real))[: data.limit] if settings.anchors.real else []
     files = [clip.path for clip in clips if clip.shard is None] + [each.video for each in real]
     prompts = [*data.prompts, *(each.prompt for each in real), *settings.samples.texts(workspace, data.prompts)]
     if settings.samples.every:
@@ -116,7 +117,7 @@ def dry_run(
         settings=settings,
         pairs=len(data.rows),
         prompts=len(data.prompts),
-        left_out=data.left_out,
+        left_out=left_out(settings, kept),
         samples=samples_of(workspace, settings, kept),
         held_out=min(len(held_out.rows), settings.monitor.max_pairs) if held_out else 0,
         latents=shape,
@@ -125,7 +126,7 @@ def dry_run(
         prompts_to_encode=texts,
         videos_to_encode=videos,
         goes_on_from=int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0,
-        files=_files(folder, settings),
+        files=_files(folder, settings, generator),
     )
 
 
@@ -153,15 +154,16 @@ def _latent_shape(clip: Clip, generator: Generator) -> tuple[int, ...]:
         return tuple(file.get_slice(str(clip.key)).get_shape())
 
 
-def _files(folder: Path, settings: AlignSettings) -> list[Path]:
+def _files(folder: Path, settings: AlignSettings, generator: Generator) -> list[Path]:
     trainer = settings.trainer
     saved = sorted({*range(trainer.checkpoint_every, trainer.steps + 1, trainer.checkpoint_every), trainer.steps})
     every = settings.samples.every
     looks = [f"step-{step:06d}.png" for step in range(0, trainer.steps + 1, every)] if every else []
+    whole = [f"{name}/{file}" for name in generator.denoisers for file in ("config.json", WEIGHTS_FILE)]
     return [
         folder / CONFIG_FILE,
         folder / "metrics.jsonl",
         *(folder / "samples" / look for look in looks),
         *(folder / "checkpoints" / f"step-{step:06d}" for step in saved[-trainer.keep_checkpoints :]),
-        folder / ADAPTER_FOLDER / "pytorch_lora_weights.safetensors",
+        *(folder / ADAPTER_FOLDER / file for file in ([ADAPTER_FILE] if settings.lora else whole)),
     ]

@@ -11,11 +11,11 @@ from reelign.objectives import DPO, KTO
 from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.plans import Planner
 from reelign.recipes.preference_data import PreferenceData
-from reelign.recipes.run_config import CONFIG_FILE, claim_run, run_content
+from reelign.recipes.run_config import CONFIG_FILE, check_claim, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_data import training_data
-from reelign.recipes.training_samples import check
+from reelign.recipes.training_samples import check, drawn_clips, left_out
 from reelign.records import Workspace
 from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer
 from reelign.training.caches import cached_prompts
@@ -78,11 +78,11 @@ def align(
     check(settings, generator, kept)
     folder = workspace.root / "runs" / settings.run
     together = replace(settings, batch_size=settings.batch_size * ranks.count)
-    content = run_content(generator, settings, data)
+    content = run_content(generator, settings, data, drawn_clips(workspace, settings, kept))
     how = Sampling.resolve(sampling or GenerateSettings(), generator) if settings.samples.every else None
     with ranks.first():
         if ranks.main:
-            claim_run(folder, content)
+            check_claim(folder, content)
         conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
         monitors: list[Monitor] = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
         samples = [_samples(workspace, generator, settings, data, how)] if how else []
@@ -90,6 +90,9 @@ def align(
     sharded = settings.trainer.sharded or wanted_by_launcher()
     asks = isinstance(settings.objective, DPO | KTO) or watched or bool(samples)
     policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
+    if ranks.main:
+        # Last, so that whatever is refused leaves no run of that name behind.
+        claim_run(folder, content)
     title = f"align {settings.run}"
     with Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
         for each in samples:
@@ -101,7 +104,9 @@ def align(
     if trainer.ema:
         policy.load_state_dict(trainer.ema)
     policy.save(folder / ADAPTER_FOLDER)
-    return Aligned(folder, folder / ADAPTER_FOLDER, plan.samples, data.left_out, started_from, trainer.verdict())
+    return Aligned(
+        folder, folder / ADAPTER_FOLDER, plan.samples, left_out(settings, kept), started_from, trainer.verdict()
+    )
 
 
 def _samples(

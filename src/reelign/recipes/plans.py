@@ -23,7 +23,7 @@ from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.segment_step import SegmentDPOStep, SegmentedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.stratified_stream import StratifiedStream
-from reelign.recipes.training_samples import labelled, training_clips
+from reelign.recipes.training_samples import labelled, no_groups, training_clips, weighed_groups
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
 from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
@@ -60,7 +60,7 @@ class Planner:
         own = not (isinstance(objective, SFT) and objective.on == "random")
         clips = training_clips(self.workspace, self.settings, self.data) if own else []
         parts = self.data.by_size(clips, self.generator, self.cache)
-        plan = self.bucketed(parts) if len(parts) > 1 else self.of_one_size()
+        plan = self.bucketed(self._weighable(parts)) if len(parts) > 1 else self.of_one_size()
         return self.anchored(plan) if self.settings.anchors.real else plan
 
     def bucketed(self, parts: dict[tuple[int, ...], PreferenceData]) -> Plan:
@@ -128,7 +128,7 @@ class Planner:
 
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""
-        judged = labelled(self.data)
+        judged = labelled(self.settings, self.data)
         desirable = torch.tensor([(each.score > 0) != self.settings.swap for each in judged])
         latents = load_latents([each.clip for each in judged], self.generator, self.cache)
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)
@@ -151,9 +151,8 @@ class Planner:
 
     def rewards(self, objective: RWR) -> Plan:
         """Every judged video, weighted by its standing among its group."""
-        judged = self.data.standing()
         sign = -1.0 if self.settings.swap else 1.0
-        groups = [[each for each in judged if each.row == row] for row in dict.fromkeys(each.row for each in judged)]
+        groups = weighed_groups(self.settings, self.data)
         weights = [objective.weights(torch.tensor([[sign * each.score for each in group]]))[0] for group in groups]
         members = [each for group in groups for each in group]
         latents = load_latents([each.clip for each in members], self.generator, self.cache)
@@ -174,7 +173,9 @@ class Planner:
 
     def anchored(self, plan: Plan) -> Plan:
         """The plan with real clips beside every batch, in an order and with draws of their own."""
-        latents, prompts, rows, names = real_videos(Path(self.settings.real), self.generator, self.cache)
+        latents, prompts, rows, names = real_videos(
+            Path(self.settings.real), self.generator, self.cache, limit=self.data.limit
+        )
         real = ShuffledStream(
             VideoBatch,
             latents,
@@ -224,9 +225,14 @@ class Planner:
         beta = mean_beta(objective.beta, reduction=objective.reduction, elements=one.numel())
         return replace(objective, beta=beta, reduction="mean")
 
+    def _weighable(self, parts: dict[tuple[int, ...], PreferenceData]) -> dict[tuple[int, ...], PreferenceData]:
+        """Without the sizes of which RWR has no two videos of a group."""
+        if not isinstance(self.settings.objective, RWR):
+            return parts
+        found = {shape: part for shape, part in parts.items() if weighed_groups(self.settings, part)}
+        if not found:
+            raise no_groups()
+        return found
+
     def _histogram_weights(self) -> Tensor:
-        data = self.data
-        score = {(each.row, each.clip): each.score for each in data.standing()}
-        sides = zip(data.rows, data.chosen, data.rejected, strict=True)
-        scores = torch.tensor([[score[row, chosen], score[row, rejected]] for row, chosen, rejected in sides])
-        return histogram_weights(scores, alpha=self.settings.histogram_alpha)
+        return histogram_weights(torch.tensor(self.data.sides()), alpha=self.settings.histogram_alpha)

@@ -47,7 +47,9 @@ class PreferenceData:
     `rows` gives each pair the index of its prompt; `left_out` counts what gave no pair, by reason; `key` changes
     with the data. `margins` says how clear each pair is, and `candidates` how every judged video stands; where there
     are none, they follow from the pairs. Labels of single videos are candidates of score 1 or -1 without pairs.
-    `segments` are the pairs' parts with verdicts of their own; an empty one is judged as a whole.
+    `segments` are the pairs' parts with verdicts of their own; an empty one is judged as a whole. `scores` is how
+    chosen and rejected of each pair stand in the whole data, whatever was left out since; `held` are the rows of
+    prompts that are held out. `limit` is what the data were cut down to, for a trial: other videos are cut to as many.
     """
 
     prompts: list[str]
@@ -59,6 +61,9 @@ class PreferenceData:
     margins: list[float] | None = None
     candidates: list[Candidate] | None = None
     segments: list[Segments] | None = None
+    scores: list[tuple[float, float]] | None = None
+    held: frozenset[int] = frozenset()
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         # Labels of single videos need no pair, but candidates that all tie are none.
@@ -93,8 +98,18 @@ class PreferenceData:
 
     def standing(self) -> list[Candidate]:
         """Every judged video once, by prompt: its mean margin, or the share of its pairs that it won over lost."""
-        if self.candidates is not None:
-            return self.candidates
+        return self._by_pairs() if self.candidates is None else self.candidates
+
+    def sides(self) -> list[tuple[float, float]]:
+        """How chosen and rejected of each pair stand among their group."""
+        if self.scores is not None:
+            return self.scores
+        # Beside labels of single videos, those of pairs are no candidates.
+        score = {(each.row, each.clip): each.score for each in (*self._by_pairs(), *self.standing())}
+        rows = zip(self.rows, self.chosen, self.rejected, strict=True)
+        return [(score[row, chosen], score[row, rejected]) for row, chosen, rejected in rows]
+
+    def _by_pairs(self) -> list[Candidate]:
         seen: dict[tuple[int, Clip], list[float]] = {}
         for row, chosen, rejected in zip(self.rows, self.chosen, self.rejected, strict=True):
             seen.setdefault((row, chosen), []).append(1.0)
@@ -103,12 +118,14 @@ class PreferenceData:
         return sorted(found, key=lambda each: each.row)
 
     def above(self, min_margin: float) -> PreferenceData:
-        """The pairs and candidates that are at least so clear."""
+        """The pairs that are at least so clear, with all candidates: which of them are is the objective's affair."""
         if not min_margin:
             return self
         margins = self.margins or [1.0] * len(self.rows)
         clear = [index for index, margin in enumerate(margins) if margin >= min_margin]
-        candidates = [each for each in self.standing() if abs(each.score) >= min_margin]
+        candidates = self.standing()
+        if not clear and all(abs(each.score) < min_margin for each in candidates):
+            candidates = []
         dropped = {SMALL_MARGIN: len(self.rows) - len(clear)} if len(clear) < len(self.rows) else {}
         return self._only(clear, candidates, dropped)
 
@@ -117,11 +134,12 @@ class PreferenceData:
         pairs = _in_turn(self.rows)[:limit]
         labels = None
         if self.candidates is not None:
-            kinds = _in_turn([each.score > 0 for each in self.candidates if each.score])
-            labelled = [each for each in self.candidates if each.score]
+            # The clearest, so that a threshold leaves of both kinds as many as it can.
+            labelled = sorted((each for each in self.candidates if each.score), key=lambda each: -abs(each.score))
+            kinds = _in_turn([each.score > 0 for each in labelled])
             labels = [labelled[index] for index in kinds[:limit]]
         only = self._only(pairs, labels or [], {})
-        return replace(only, candidates=labels, key=content_key(self.key, limit))
+        return replace(only, candidates=labels, key=content_key(self.key, limit), limit=limit)
 
     def split(self, share: float, seed: int) -> tuple[PreferenceData, PreferenceData]:
         """A training part and a held-out part with that share of the prompts, at least one; no prompt is in both."""
@@ -139,7 +157,7 @@ class PreferenceData:
         for wanted in (False, True):
             kept = [index for index, row in enumerate(self.rows) if (row in held) is wanted]
             parts.append(self._only(kept, [each for each in self.standing() if (each.row in held) is wanted], {}))
-        return parts[0], parts[1]
+        return replace(parts[0], held=frozenset(held)), parts[1]
 
     def by_size(
         self, clips: Sequence[Clip], generator: Generator, cache: Path
@@ -173,6 +191,7 @@ class PreferenceData:
             rows=pick(self.rows),
             margins=None if self.margins is None else pick(self.margins),
             segments=None if self.segments is None else pick(self.segments),
+            scores=pick(self.sides()),
             candidates=candidates,
             left_out={**self.left_out, **dropped},
         )
@@ -244,9 +263,11 @@ def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "
     )
 
 
-def real_videos(path: Path, generator: Generator, cache: Path) -> tuple[Tensor, list[str], list[int], list[str]]:
-    """Latents of the real clips in a file of (prompt, video), the distinct prompts, each clip's row, and its name."""
-    found = read_videos(path)
+def real_videos(
+    path: Path, generator: Generator, cache: Path, *, limit: int | None = None
+) -> tuple[Tensor, list[str], list[int], list[str]]:
+    """Latents of the first real clips in a file of (prompt, video), the distinct prompts, each clip's row and name."""
+    found = read_videos(path)[:limit]
     prompts = list(dict.fromkeys(each.prompt for each in found))
     latents = load_latents([Clip(each.video) for each in found], generator, cache)
     return latents, prompts, [prompts.index(each.prompt) for each in found], [each.video.stem for each in found]
@@ -261,7 +282,7 @@ def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Gene
 def random_clips(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> list[tuple[Clip, int]]:
     """As many of the workspace's own base samples as there are pairs, drawn without a look at any judgement."""
     groups = workspace.groups("train", "")
-    row = {text: index for index, text in enumerate(data.prompts)}
+    row = {text: index for index, text in enumerate(data.prompts) if index not in data.held}
     videos = [(video, row[group.prompt.text]) for group in groups if group.prompt.text in row for video in group.videos]
     if not videos:
         raise ReelignError(

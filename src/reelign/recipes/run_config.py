@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,37 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators.base import Generator
 from reelign.objectives import DPO, KTO, RWR, SFT
+from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.training_samples import data_key
+from reelign.records import content_key
 
 CONFIG_FILE = "config.yaml"
 ONLOOKERS = ("samples", "trackers")
 """Settings that a run may go on without, or with others: they change nothing of what is trained."""
 
 
-def run_content(generator: Generator, settings: AlignSettings, data: PreferenceData) -> dict[str, Any]:
-    """All that decides what a run comes to."""
-    return {"model": generator.identity, "data": data_key(settings, data), "align": asdict(settings)}
+LATER = ("precision", "standings", "drawn")
+"""What runs of earlier reeligns did not write down; they are taken to have been made with what there is."""
+
+
+def run_content(
+    generator: Generator, settings: AlignSettings, data: PreferenceData, drawn: Sequence[Clip] = ()
+) -> dict[str, Any]:
+    """All that decides what a run comes to; `drawn` are videos that do not follow from the data."""
+    denoisers: dict[str, Any] = dict(generator.denoisers)
+    content: dict[str, Any] = {
+        "model": generator.identity,
+        "precision": {name: str(denoiser.dtype).removeprefix("torch.") for name, denoiser in denoisers.items()},
+        "data": data_key(settings, data),
+    }
+    # Beside the data and not of them: runs on the same preferences stay comparable, as a control with its run.
+    if settings.histogram_alpha:
+        content["standings"] = content_key(data.sides())
+    if drawn:
+        content["drawn"] = content_key([clip.name for clip in drawn])
+    return {**content, "align": asdict(settings)}
 
 
 def claim_run(folder: Path, config: dict[str, Any]) -> None:
@@ -65,7 +84,8 @@ def _defaults(config: dict[str, Any]) -> dict[str, Any]:
     align = _plain(asdict(AlignSettings()))
     objective = (config.get("align") or {}).get("objective") or {}
     kinds = [kind for kind in (DPO, SFT, RWR, KTO) if kind().name == objective.get("name")]
-    return {"align": {**align, "objective": _plain(asdict(kinds[0]())) if kinds else {}}}
+    later = {key: config[key] for key in LATER if key in config}
+    return {**later, "align": {**align, "objective": _plain(asdict(kinds[0]())) if kinds else {}}}
 
 
 def _filled(old: Any, new: Any, defaults: Any) -> Any:

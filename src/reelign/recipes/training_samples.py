@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule
 from reelign.recipes.clips import Clip
+from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, content_key, read_videos
 from reelign.training.caches import file_hash
+from reelign.training.policy import check_targets
 
 
 def data_key(settings: AlignSettings, data: PreferenceData) -> str:
     """Changes with what the objective looks at: pairs or how every video stands, and real clips."""
     parts: list[object] = []
     if isinstance(settings.objective, KTO | RWR):
-        parts.append([[each.clip.name, each.row, each.score] for each in data.standing()])
+        judged = _clear(settings, data) if isinstance(settings.objective, KTO) else data.standing()
+        parts.append([[each.clip.name, each.row, each.score] for each in judged])
     if settings.anchors.real:
         parts.append([[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)])
     return content_key(data.key, *parts) if parts else data.key
@@ -30,13 +37,29 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
         check_schedule(objective.schedule, generator.path.prediction)
     if not isinstance(objective, KTO | RWR):
         data.check_pairs()
+    check_sigma_range(settings, generator)
+    _check_precision(generator)
+    if settings.lora is not None:
+        check_targets(generator, settings.lora)
     if data.segments is not None:
         _check_segments(settings)
-    if isinstance(objective, KTO) and len({each.score > 0 for each in labelled(data)}) < 2:
+    if isinstance(objective, KTO) and len({each.score > 0 for each in labelled(settings, data)}) < 2:
         raise ReelignError(
             "KTO needs desirable and undesirable videos, and the labels are of one kind alone.",
             "Judge more candidates, or lower min_margin.",
         )
+    if isinstance(objective, RWR) and not weighed_groups(settings, data):
+        raise no_groups()
+
+
+def _check_precision(generator: Generator) -> None:
+    denoisers: dict[str, Any] = dict(generator.denoisers)
+    for name, denoiser in denoisers.items():
+        if denoiser.dtype == torch.float16:
+            raise ReelignError(
+                f"The {name} of {generator.model} is in float16, in which small gradients vanish.",
+                "Load it in a range that holds them: model.dtype=bfloat16, or float32.",
+            )
 
 
 def _check_segments(settings: AlignSettings) -> None:
@@ -45,6 +68,8 @@ def _check_segments(settings: AlignSettings) -> None:
     unfit = {
         f"objective.name={objective.name}": not isinstance(objective, DPO),
         "reference_slots": settings.reference_slots > 0,
+        "two_pass": settings.two_pass,
+        "pairing=apart": settings.pairing == "apart",
         "objective.target_factor": isinstance(objective, DPO) and objective.target_factor is not None,
     }
     for name in (name for name, there in unfit.items() if there):
@@ -66,16 +91,56 @@ def training_clips(workspace: Workspace, settings: AlignSettings, data: Preferen
         case DPO():
             return data.clips
         case KTO():
-            return [each.clip for each in labelled(data)]
+            return [each.clip for each in labelled(settings, data)]
         case RWR():
-            return [each.clip for each in data.standing()]
+            return [each.clip for group in weighed_groups(settings, data) for each in group]
         case SFT(on="random"):
-            chance = generator_from(settings.seed, "random videos")
-            return [clip for clip, _ in random_clips(workspace, data, chance)]
+            return drawn_clips(workspace, settings, data)
         case SFT(on=side):
             return data.chosen if side == "chosen" else data.rejected
 
 
-def labelled(data: PreferenceData) -> list[Candidate]:
+def drawn_clips(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> list[Clip]:
+    """The videos that are drawn without a look at the preferences: SFT's of a control, of all others none."""
+    if not (isinstance(settings.objective, SFT) and settings.objective.on == "random"):
+        return []
+    return [clip for clip, _ in random_clips(workspace, data, generator_from(settings.seed, "random videos"))]
+
+
+def labelled(settings: AlignSettings, data: PreferenceData) -> list[Candidate]:
     """The videos that KTO can call desirable or not."""
-    return [each for each in data.standing() if each.score != 0]
+    return [each for each in _clear(settings, data) if each.score != 0]
+
+
+def weighed_groups(settings: AlignSettings, data: PreferenceData) -> list[list[Candidate]]:
+    """The groups whose videos RWR can weigh against each other: of two or more, `min_margin` apart at least."""
+    groups: dict[int, list[Candidate]] = {}
+    for each in data.standing():
+        groups.setdefault(each.row, []).append(each)
+    return [group for group in groups.values() if len(group) > 1 and _spread(group) >= settings.min_margin]
+
+
+def no_groups() -> ReelignError:
+    return ReelignError(
+        "RWR weighs the videos of a group against each other, and there is no group of two that stand apart.",
+        "Judge more candidates of each prompt, or lower min_margin.",
+    )
+
+
+def left_out(settings: AlignSettings, data: PreferenceData) -> dict[str, int]:
+    """What is not trained on, by reason: what gave no pair, and the videos that the objective can do nothing with."""
+    judged, dropped = data.standing(), {}
+    if isinstance(settings.objective, KTO):
+        dropped = {"video without a clear label": len(judged) - len(labelled(settings, data))}
+    if isinstance(settings.objective, RWR):
+        kept = sum(map(len, weighed_groups(settings, data)))
+        dropped = {"video with none of its group to weigh it against": len(judged) - kept}
+    return {**data.left_out, **{reason: count for reason, count in dropped.items() if count}}
+
+
+def _clear(settings: AlignSettings, data: PreferenceData) -> list[Candidate]:
+    return [each for each in data.standing() if abs(each.score) >= settings.min_margin]
+
+
+def _spread(group: list[Candidate]) -> float:
+    return max(each.score for each in group) - min(each.score for each in group)

@@ -20,6 +20,8 @@ from reelign.training.ranks import ALONE, Ranks
 from reelign.training.sharding import shard, split_like, whole
 
 Weights = Literal["policy", "reference"]
+TAKE_ADAPTERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+"""Layers that peft can put an adapter on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,23 @@ class LoRA:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
+        if self.alpha < 1:
+            raise ValueError(f"alpha must be at least 1, got {self.alpha}")
+
+
+def check_targets(generator: Generator, lora: LoRA) -> None:
+    """Refuse target names that no layer ends in, or that end in what takes no adapter."""
+    layers = [(name, each) for denoiser in generator.denoisers.values() for name, each in denoiser.named_modules()]
+    for target in lora.targets:
+        found = [(name, each) for name, each in layers if name == target or name.endswith(f".{target}")]
+        unfit = [name for name, each in found if not isinstance(each, TAKE_ADAPTERS)]
+        if not found or unfit:
+            what = f"{unfit[0]} of {generator.model} is no layer" if unfit else f"{generator.model} has no layer"
+            end = "that takes an adapter" if unfit else f"whose name ends in {target}"
+            raise ReelignError(
+                f"lora.targets names {target!r}: {what} {end}.",
+                f"Name endings such as {', '.join(generator.lora_targets)}, or leave lora.targets empty.",
+            )
 
 
 class Policy:
