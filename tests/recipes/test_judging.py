@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
+import torch
 
 from recipes.judges import Brightness, Hasty, OneSided
 from reelign.errors import ReelignError
+from reelign.generators import Generator
+from reelign.recipes.generation import GenerateSettings, generate
 from reelign.recipes.judging import JudgeSettings, judge
 from reelign.records import Workspace
 from reelign.spriteworld.people import people
-from reelign.video import read_video
+from reelign.video import read_video, write_video
 
 
 def test_every_pair_of_a_group_is_judged_on_every_dimension(judged: Workspace) -> None:
@@ -75,6 +79,20 @@ def test_too_few_answers_are_refused(judged: Workspace) -> None:
         with pytest.raises(ReelignError, match=message):
             judge(judged, [one], JudgeSettings())
     assert len(judged.judgements()) == before
+
+
+def test_only_videos_of_one_size_are_compared(judged: Workspace, tiny_wan: Generator, small: GenerateSettings) -> None:
+    large = generate(judged, tiny_wan, replace(small, candidates=2, height=32)).videos
+    assert judge(judged, [Brightness()], JudgeSettings()).made == 4
+    ids = {video.id for video in large}
+    assert all((row.video_a in ids) == (row.video_b in ids) for row in judged.judgements())
+
+
+def test_files_of_another_size_than_recorded_are_named(judged: Workspace) -> None:
+    video = judged.videos("train", "")[0]
+    write_video(judged.video_path(video), torch.zeros(9, 3, 32, 16), 8)
+    with pytest.raises(ReelignError, match=rf"{video.path} and .* of 'a red square' differ in size"):
+        judge(judged, [named("second")], JudgeSettings())
 
 
 def test_the_record_knows_what_kind_of_judge_it_was(judged: Workspace) -> None:

@@ -41,13 +41,16 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
 
     The side on which a video stands is drawn per judge and pair, and recorded. Interrupted, the same call goes on.
 
+    Only videos of one size are compared.
+
     Raises:
         ReelignError: no group has two candidates.
     """
-    groups = [group for group in workspace.groups(settings.split, settings.adapter) if len(group.videos) > 1]
+    found = workspace.groups(settings.split, settings.adapter)
+    groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1]
     if not groups:
         raise ReelignError(
-            f"No prompt of split {settings.split!r} has two videos to compare.",
+            f"No prompt of split {settings.split!r} has two videos of one size to compare.",
             "Generate at least two candidates per prompt first: reelign generate -w WORKSPACE candidates=4",
         )
     for one in judges:
@@ -67,6 +70,14 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
     return Judged(made=made, already_there=there)
 
 
+def _by_size(group: Group) -> list[Group]:
+    """The candidates of each size: longer or larger ones stand beside the others once the settings have changed."""
+    sizes: dict[tuple[int, int, int], list[Video]] = {}
+    for video in group.videos:
+        sizes.setdefault((video.num_frames, video.height, video.width), []).append(video)
+    return [Group(prompt=group.prompt, videos=tuple(videos)) for videos in sizes.values()]
+
+
 def _ask_about(
     workspace: Workspace, group: Group, judges: Sequence[Judge], asked: set[Any], seed: int
 ) -> tuple[list[Judgement], int]:
@@ -82,8 +93,21 @@ def _ask_about(
         for video in group.videos:
             if video.id not in frames:
                 frames[video.id] = read_video(workspace.video_path(video)).frames
+        _check_sizes(group, frames)
         rows += _verdicts(one, group.prompt.text, pairs, frames, seed)
     return rows, known
+
+
+def _check_sizes(group: Group, frames: dict[str, Tensor]) -> None:
+    """Refuse files of several sizes whose records do not say so, as those of imported videos may not."""
+    sizes = {tuple(frames[video.id].shape): video for video in group.videos}
+    if len(sizes) > 1:
+        (first, one), (second, other) = list(sizes.items())[:2]
+        raise ReelignError(
+            f"{one.path} and {other.path} of {group.prompt.text!r} differ in size (frames, channels, height, width): "
+            f"{first} and {second}.",
+            "Cut and scale the videos of a prompt to one size, and judge again.",
+        )
 
 
 def _answered(one: Judge, pair: tuple[Video, Video], asked: set[Any]) -> bool:
