@@ -24,7 +24,7 @@ from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.records import Workspace
 from reelign.training import load_adapter
-from reelign.training.adapters import ADAPTER_FILE, saved_weights
+from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE, saved_weights
 
 WORKSPACE_CONFIG = "reelign.yaml"
 MODEL_SETTINGS = "settings.yaml"
@@ -151,7 +151,7 @@ def use_run(workspace: Workspace, generator: Generator, run: str) -> str:
     """Load the run's adapter and return the name its videos are recorded under, which changes with its weights."""
     folder = run_folder(workspace, run) / ADAPTER_FOLDER
     load_adapter(generator, folder)
-    return f"{run}@{_weights_key(saved_weights(folder))}"
+    return f"{run}@{weights_key(folder)}"
 
 
 def adapter_file(folder: Path) -> Path:
@@ -165,15 +165,21 @@ def adapter_file(folder: Path) -> Path:
     return path
 
 
-def _weights_key(path: Path) -> str:
-    """Changes with the adapter's weights and scale, unlike its file, whose metadata has no fixed order."""
+def weights_key(folder: Path) -> str:
+    """Changes with the weights and the scale of an adapter or of any trained denoiser.
+
+    Not with the file, whose metadata has no fixed order.
+    """
     digest = hashlib.sha256()
-    with safe_open(path, framework="pt") as file:
-        metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-        scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
-        digest.update(json.dumps(scales, sort_keys=True).encode())
-        for name in sorted(file.keys()):
-            digest.update(name.encode() + file.get_tensor(name).numpy().tobytes())
+    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")) or [folder / ADAPTER_FILE]:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
+            digest.update(json.dumps(scales, sort_keys=True).encode())
+            for name in sorted(file.keys()):
+                # As bytes: numpy knows no bfloat16.
+                raw = file.get_tensor(name).flatten().view(torch.uint8)
+                digest.update(name.encode() + raw.numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
