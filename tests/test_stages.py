@@ -142,6 +142,11 @@ def test_exported_pairs_are_the_preferences_of_the_workspace(suffix: str, tmp_pa
     assert [pair.chosen for pair in pairs] == [clip.path for clip in data.chosen]
     assert [pair.rejected for pair in pairs] == [clip.path for clip in data.rejected]
     assert [pair.prompt for pair in pairs] == [data.prompts[row] for row in data.rows]
+    assert [pair.margin for pair in pairs] == data.margins
+    assert len(set(data.margins)) > 1
+    shown = reelign.pairs(workspace=finished(), out=tmp_path / f"shown.{suffix}")
+    assert (tmp_path / f"shown.{suffix}").read_bytes() == path.read_bytes()
+    assert [dict(pair.margins) for pair in pairs] == [dict(pair.margins) for pair in shown.pairs]
 
 
 def test_exported_pairs_align_and_evaluate_in_a_fresh_workspace_and_are_encoded_once(tmp_path: Path) -> None:

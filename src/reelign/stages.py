@@ -264,9 +264,12 @@ def pairs(
 
 
 def export_pairs(workspace: str | Path, path: str | Path) -> int:
-    """Write the workspace's preferences as a CSV, Parquet or JSONL of (prompt, chosen, rejected); returns how many."""
+    """Write the pairs that `align` would train on as a CSV, Parquet or JSONL, with their margins; returns how many."""
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "align")
+    if wanted.pairs != "ground_truth":
+        return summarise_workspace(opened, wanted).write(path)
+    # Nobody judged real videos against generated ones, so that there is nothing to summarise.
     data = training_data(opened, wanted)
     rows = zip(data.rows, data.chosen, data.rejected, strict=True)
     write_pairs(
