@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reelign.video import write_video
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+GIB = 2**30
 PRESETS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
 
 
@@ -55,9 +57,13 @@ def test_another_commands_settings_among_the_words_are_refused(tmp_path: Path) -
         settings_of(workspace, "align", [parse_overrides(["evaluate.seeds=4"])])
 
 
-def test_memory_is_stated_as_it_was_computed(recipe: Path) -> None:
+def test_memory_is_stated_as_it_was_computed(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    found = importlib.import_module("recipe_memory").memory(recipe)
+    parts = [f"{name.replace('gradients', 'gradients of a pair')} {size / GIB:.2f}" for name, size in found.items()]
     text = recipe.read_text()
-    assert re.search(r"# Expected memory of a training process: [\d.]+ GiB", text)
+    assert f"# Expected memory of a training process: {sum(found.values()) / GIB:.1f} GiB" in text
+    assert f"# {', '.join(parts)} GiB" in text
     assert f"benchmarks/recipe_memory.py recipes/{recipe.name}" in text
 
 
