@@ -87,6 +87,16 @@ def test_prompts_are_encoded_once_and_alike(tiny_wan_folder: Path, tmp_path: Pat
     assert calls == [1]
 
 
+def test_prompts_wait_on_the_cpu_wherever_the_model_is(tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """A model without values stands for one on a GPU."""
+    made = cached_prompts(PROMPTS, load_generator(str(tiny_wan_folder)), tmp_path)
+    away = load_generator(str(tiny_wan_folder), weights=False)
+    found = cached_prompts(PROMPTS, away, tmp_path)
+    assert away.device.type == "meta"
+    for name, tensor in made.tensors.items():
+        assert torch.equal(found[name], tensor)
+
+
 def test_videos_are_encoded_once_by_their_content(tiny_wan_folder: Path, tmp_path: Path) -> None:
     generator = load_generator(str(tiny_wan_folder), encoders=False)
     paths = videos(tmp_path, 3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from reelign.diffusion.paths import RectifiedFlow
-from reelign.generators import Conditioning, Generator
+from reelign.generators import Conditioning, Generator, load_generator
 from reelign.generators.wan import Wan
 from reelign.objectives import temporal_segments
 from reelign.training import Draw, LoRA, Policy, make_draw, velocity_errors
@@ -116,3 +118,17 @@ def test_segments_share_one_forward_and_are_masks_each(
         torch.testing.assert_close(found["policy"][:, number], alone["policy"])
     whole = velocity_errors(policy, rows, conditioning, draw, weight=weight)["policy"]
     torch.testing.assert_close((2 * found["policy"][:, 0] + found["policy"][:, 1]) / 3, whole)
+
+
+def test_conditioning_comes_to_the_model_from_the_cpu(
+    tiny_wan_folder: Path, rows: Tensor, conditioning: Conditioning
+) -> None:
+    """A model without values stands for one on a GPU; streams keep the prompts of all samples on the CPU."""
+    policy = Policy(load_generator(str(tiny_wan_folder), weights=False), LoRA(rank=2))
+    device = policy.generator.device
+    draw = draw_for(rows)
+    away = Draw(draw.sigma.to(device), draw.noise.to(device))
+    found = velocity_errors(policy, rows.to(device), conditioning, away)
+    assert {name: (each.device, each.shape) for name, each in found.items()} == {
+        name: (device, (len(rows),)) for name in ("policy", "reference")
+    }

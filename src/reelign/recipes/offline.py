@@ -127,7 +127,7 @@ def _watch(
 ) -> HeldOutPairs:
     latents, rows = held_out.pairs(generator, workspace.root / "cache")
     if settings.swap:
-        latents = latents.flip(1)
+        latents = latents.swapped()
     return HeldOutPairs(
         latents,
         conditioning.take(rows),

@@ -26,7 +26,7 @@ from reelign.recipes.stratified_stream import StratifiedStream
 from reelign.recipes.training_samples import labelled, no_groups, training_clips, weighed_groups
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
-from reelign.training import PairBatch, ShuffledStream, Step, Stream, VideoBatch
+from reelign.training import PairBatch, SharedLatents, ShuffledStream, Step, Stream, VideoBatch
 from reelign.training.caches import cached_prompts
 from reelign.video import probe_video
 
@@ -91,7 +91,7 @@ class Planner:
     def pairs(self, objective: DPO) -> Plan:
         latents, rows = self.data.pairs(self.generator, self.cache)
         if self.settings.swap:
-            latents = latents.flip(1)
+            latents = latents.swapped()
         weights = self._histogram_weights() if self.settings.histogram_alpha else None
         objective, settings = self._in_means(objective, latents[0, 0]), self.settings
         if self.data.segments is not None:
@@ -162,13 +162,14 @@ class Planner:
 
     def videos(self, objective: SFT) -> Plan:
         names: list[str] | None = None
+        latents: Tensor | SharedLatents
         if objective.on == "random":
             chance = generator_from(self.settings.seed, "random videos")
             latents, rows = random_videos(self.workspace, self.data, chance)
         else:
             both, rows = self.data.pairs(self.generator, self.cache)
             side, clips = (0, self.data.chosen) if objective.on == "chosen" else (1, self.data.rejected)
-            latents, names = both[:, side], [clip.name for clip in clips]
+            latents, names = both.side(side), [clip.name for clip in clips]
         return Plan(SFTStep(objective, self.settings), self._stream(VideoBatch, latents, rows, names), len(latents))
 
     def anchored(self, plan: Plan) -> Plan:
@@ -195,7 +196,7 @@ class Planner:
     def _stream(
         self,
         make_batch: type[PairBatch] | type[VideoBatch],
-        latents: Tensor,
+        latents: Tensor | SharedLatents,
         rows: Tensor,
         names: list[str] | None,
         values: Tensor | None = None,

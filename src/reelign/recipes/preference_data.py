@@ -28,6 +28,7 @@ from reelign.records import (
 )
 from reelign.records.pair_policies import SMALL_MARGIN
 from reelign.records.segments import Segments
+from reelign.training import SharedLatents
 from reelign.training.caches import file_hash
 
 
@@ -82,10 +83,11 @@ class PreferenceData:
                 "Train with objective.name=kto or rwr and without held-out pairs, or give pairs.",
             )
 
-    def pairs(self, generator: Generator, cache: Path) -> tuple[Tensor, Tensor]:
+    def pairs(self, generator: Generator, cache: Path) -> tuple[SharedLatents, Tensor]:
         """Latents (pairs, 2, C, F, H, W), column 0 chosen, and (pairs,) rows of their prompts."""
-        latents = load_latents(self.clips, generator, cache)
-        return latents.unflatten(0, (-1, 2)), torch.tensor(self.rows)
+        place = {clip: index for index, clip in enumerate(dict.fromkeys(self.clips))}
+        index = torch.tensor([place[clip] for clip in self.clips]).unflatten(0, (-1, 2))
+        return SharedLatents(load_latents(list(place), generator, cache), index), torch.tensor(self.rows)
 
     @property
     def clips(self) -> list[Clip]:

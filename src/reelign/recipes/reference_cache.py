@@ -24,7 +24,7 @@ from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.draws import draw_for
 from reelign.recipes.settings import AlignSettings
 from reelign.records import content_key
-from reelign.training import Draw, PairBatch, Policy, ShuffledStream, velocity_errors
+from reelign.training import Draw, PairBatch, Policy, SharedLatents, ShuffledStream, velocity_errors
 
 Visit = tuple[int, int]
 """A pair's row in the data and the slot it is visited at."""
@@ -68,7 +68,7 @@ class ReferenceCache:
         folder: Path,
         generator: Generator,
         settings: AlignSettings,
-        latents: Tensor,
+        latents: Tensor | SharedLatents,
         conditioning: Conditioning,
     ) -> None:
         self.generator = generator

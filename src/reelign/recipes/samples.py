@@ -111,10 +111,11 @@ class SampleVideos:
     def _sample(self, generator: Generator) -> list[Tensor]:
         """Latents (1, C, F, H, W) of each prompt."""
         rows = torch.arange(len(self.prompts) + 1)
-        guidance = Guidance(self.sampling.guidance_scale, self.conditioning.take(rows[-1:]))
+        conditioning = self.conditioning.to(generator.device)
+        guidance = Guidance(self.sampling.guidance_scale, conditioning.take(rows[-1:]))
         return [
             generator.sample(
-                self.conditioning.take(rows[row : row + 1]),
+                conditioning.take(rows[row : row + 1]),
                 [seed_from(self.settings.seed, text)],
                 self.sampling.size,
                 steps=self.sampling.steps,

@@ -14,7 +14,7 @@ from reelign.objectives import DPO, anchored_loss, beta_at, implicit_accuracy, s
 from reelign.recipes.draws import draw_for, micro_batches, part, take
 from reelign.recipes.settings import AlignSettings
 from reelign.records.segments import Segment, Segments
-from reelign.training import PairBatch, Policy, ShuffledStream, velocity_errors
+from reelign.training import PairBatch, Policy, SharedLatents, ShuffledStream, velocity_errors
 from reelign.video import Probe
 
 
@@ -78,7 +78,12 @@ class SegmentedStream(ShuffledStream[SegmentedBatch]):
     """
 
     def __init__(
-        self, latents: Tensor, *data: Any, segments: Sequence[Segments], videos: Sequence[Probe], **options: Any
+        self,
+        latents: Tensor | SharedLatents,
+        *data: Any,
+        segments: Sequence[Segments],
+        videos: Sequence[Probe],
+        **options: Any,
     ):
         super().__init__(SegmentedBatch, latents, *data, **options)
         names = options.get("names") or [f"pair {row + 1}" for row in range(len(latents))]

@@ -7,7 +7,7 @@ from reelign.training.monitors import HeldOutPairs, MonitorSettings
 from reelign.training.policy import LoRA, Policy
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.settings import TrainerSettings
-from reelign.training.streams import PairBatch, ShuffledStream, Stream, VideoBatch
+from reelign.training.streams import PairBatch, SharedLatents, ShuffledStream, Stream, VideoBatch
 from reelign.training.trainer import Trainer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PairBatch",
     "Policy",
     "Ranks",
+    "SharedLatents",
     "ShuffledStream",
     "Stateful",
     "Step",

@@ -105,7 +105,10 @@ class TensorCache:
 
 
 def cached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -> Conditioning:
-    """Text conditioning, a row per prompt, on the generator's device; each prompt is encoded once, by itself.
+    """Text conditioning, a row per prompt, on the CPU; each prompt is encoded once, by itself.
+
+    Not on the generator's device, where those of some thousand prompts would take more than the model: a step moves its
+    own rows.
 
     By itself, since its neighbours in a batch change the last bits, and a resumed run must see the very numbers.
     """
@@ -117,7 +120,7 @@ def cached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -
             cache.fill(list(keys), lambda key: generator.encode_prompts([keys[key]]).tensors, title="encode prompts")
     entries = cache.load(keys)
     rows = {prompt: Conditioning(entries[key]) for key, prompt in keys.items()}
-    return Conditioning.cat([rows[prompt] for prompt in prompts]).to(generator.device)
+    return Conditioning.cat([rows[prompt] for prompt in prompts])
 
 
 @torch.no_grad()

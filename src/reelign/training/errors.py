@@ -67,7 +67,7 @@ def velocity_errors(
     Args:
         policy: whose velocity is asked; only "policy" carries gradients.
         latents: (B, C, F, H, W) clean latents.
-        conditioning: of the B videos.
+        conditioning: of the B videos, on any device.
         draw: sigma (B,) and noise, shared by all weights (and by the two sides of a pair, if the caller repeats it).
         weights: which weights to run.
         weight: (B,) weight of each velocity error; None is that of the family's native loss at the draw's sigma, under
@@ -77,7 +77,7 @@ def velocity_errors(
     Returns:
         {name: (B,) fp32 error}, (B, S) of segments.
     """
-    noisy = add_noise(latents, draw.noise, draw.sigma)
+    noisy, conditioning = add_noise(latents, draw.noise, draw.sigma), conditioning.to(latents.device)
     target = velocity_target(latents, draw.noise).float()
     weight = policy.generator.path.native_weight(draw.sigma) if weight is None else weight
     errors: dict[Weights, Tensor] = {}

@@ -14,6 +14,7 @@ from reelign.generators.base import Conditioning
 from reelign.objectives.dpo import implicit_accuracy
 from reelign.training.errors import Draw
 from reelign.training.policy import Policy
+from reelign.training.streams import SharedLatents
 
 QUARTERS = 4
 
@@ -67,7 +68,7 @@ class HeldOutPairs:
 
     def __init__(
         self,
-        latents: Tensor,
+        latents: Tensor | SharedLatents,
         conditioning: Conditioning,
         settings: MonitorSettings,
         *,
@@ -130,7 +131,7 @@ class HeldOutPairs:
         for rows in policy.ranks.share(len(self.latents)).split(self.micro_batch_size):
             draw = drawn[rows].repeat(2)
             latents = self.latents[rows].flatten(0, 1).to(generator.device)
-            conditioning = self.conditioning.take(rows.repeat_interleave(2))
+            conditioning = self.conditioning.take(rows.repeat_interleave(2)).to(generator.device)
             noisy = add_noise(latents, draw.noise, draw.sigma)
             target = velocity_target(latents, draw.noise).float()
             predicted = generator.velocity(noisy, draw.sigma, conditioning).float()

@@ -58,6 +58,37 @@ class VideoBatch:
     """(videos,) what the objective knows of each: its weight (RWR), or whether it is desirable (KTO)."""
 
 
+@dataclass(frozen=True)
+class SharedLatents:
+    """Latents of samples that have clips in common, as the pairs of a group do: every clip is held once.
+
+    It is indexed as the tensor of all samples, and gives that tensor's values.
+    """
+
+    clips: Tensor
+    """(clips, C, F, H, W)"""
+    index: Tensor
+    """(N,) the clip of each sample; (N, 2) of pairs."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        return self.clips[self.index[rows]]
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((*self.index.shape, *self.clips.shape[1:]))
+
+    def side(self, column: int) -> SharedLatents:
+        """Of pairs, the chosen (0) or the rejected (1) ones."""
+        return SharedLatents(self.clips, self.index[:, column])
+
+    def swapped(self) -> SharedLatents:
+        """Of pairs, chosen and rejected exchanged."""
+        return SharedLatents(self.clips, self.index.flip(1))
+
+
 BatchT = TypeVar("BatchT")
 
 
@@ -82,7 +113,7 @@ class ShuffledStream(Generic[BatchT]):
     def __init__(
         self,
         make_batch: Callable[..., BatchT],
-        latents: Tensor,
+        latents: Tensor | SharedLatents,
         conditioning: Conditioning,
         prompt_index: Tensor,
         *,
