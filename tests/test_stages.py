@@ -42,6 +42,16 @@ def test_init_without_prompts_takes_those_that_the_model_brings(tmp_path: Path) 
     assert (tmp_path / "ws" / "reelign.yaml").read_text() == brought.read_text()
 
 
+def test_prompts_are_lines_of_a_file_from_any_editor(tmp_path: Path) -> None:
+    text = "a red ring\u2028moves left\r\n\r\na blue\u0085ring grows\r\n"
+    (tmp_path / "train.txt").write_bytes(text.encode("utf-8-sig"))
+    workspace = reelign.init(tmp_path / "ws", prompts=tmp_path / "train.txt")
+    assert [each.text for each in workspace.prompts("train")] == [
+        "a red ring\u2028moves left",
+        "a blue\u0085ring grows",
+    ]
+
+
 def test_init_again_keeps_the_settings_and_adds_only_new_prompts(tmp_path: Path) -> None:
     workspace = make(tmp_path)
     (tmp_path / "more.txt").write_text(f"{TRAIN[0]}\na blue disc grows\n")

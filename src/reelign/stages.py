@@ -303,7 +303,8 @@ def import_judgements(workspace: str | Path, path: str | Path, *, format: str | 
 
 def _read_prompts(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        # With or without a byte order mark, and by newlines alone: U+2028 and its like may stand within a prompt.
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except OSError as error:
         raise ReelignError(f"There is no prompt file {path}.", "Give a text file with a prompt a line.") from error
     except UnicodeDecodeError as error:

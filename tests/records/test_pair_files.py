@@ -24,7 +24,7 @@ def csv(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_round_trip(folder: Path, suffix: str) -> None:
     good, bad, other = (folder / "videos" / f"{name}.mp4" for name in ("good", "bad", "other"))
     pairs = [
@@ -32,6 +32,7 @@ def test_round_trip(folder: Path, suffix: str) -> None:
         FilePair(prompt="2024", chosen=other, rejected=good),
         FilePair(prompt="NA", chosen=other, rejected=bad, margin=0.1),
         FilePair(prompt="ein grüner Kreis 😀", chosen=bad, rejected=other),
+        FilePair(prompt="two\u2028lines\u0085more", chosen=bad, rejected=other),
     ]
     path = folder / "exports" / f"pairs{suffix}"
     write_pairs(path, pairs)

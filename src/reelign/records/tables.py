@@ -96,7 +96,8 @@ def _read_parquet(path: Path) -> Columns:
 
 def _read_jsonl(path: Path) -> Columns:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    # Not splitlines: JSON leaves U+2028 and its like within a text as they are.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
