@@ -173,6 +173,14 @@ def test_videoalign_csv(tmp_path: Path, workspace: Workspace) -> None:
     assert majority(again.judgements) == votes
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "../b.mp4", "videos/../../b.mp4", r"..\b.mp4", r"C:\b.mp4"])
+def test_a_path_out_of_the_workspace_is_refused(path: str, workspace: Workspace) -> None:
+    rows = [RewardRow(paths=("videos/a.mp4", path), prompt="a cat", verdicts={"VQ": "a"})]
+    with pytest.raises(ReelignError, match=r"video 2 of 'a cat' has the path .* out of the workspace"):
+        add_bundle(workspace, bundle_of_rows(rows, judge="ann"))
+    assert workspace.prompts() == []
+
+
 def test_videoalign_csv_without_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("path_A,prompt\nx,y\n")

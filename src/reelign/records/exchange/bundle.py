@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import PureWindowsPath
 from typing import Any
 
 from sqlalchemy import select
@@ -70,8 +71,11 @@ def add_bundle(workspace: Workspace, bundle: Bundle) -> None:
     """Add what the workspace does not have yet; what it has already stays as it is. Cut off, it can be repeated.
 
     Raises:
-        ReelignError: a judgement that no judge can have made, or of a video that is neither here nor there.
+        ReelignError: a judgement that no judge can have made, or of a video that is neither here nor there; a video
+            whose path leads out of the workspace.
     """
+    for number, video in enumerate(bundle.videos, start=1):
+        _check_path(number, video)
     by_split: dict[str, list[str]] = {}
     for video in bundle.videos:
         by_split.setdefault(video.split, []).append(video.prompt)
@@ -110,6 +114,16 @@ def from_row(kind: type[Any], row: Mapping[str, Any], *, where: str = "") -> Any
         raise ReelignError(
             f"{where or 'a row'} is no {kind.__name__.lower()}: {error}", "Write the columns as an export has them."
         ) from error
+
+
+def _check_path(number: int, video: SharedVideo) -> None:
+    """A record from elsewhere must not make this workspace read, show or replace files outside of it."""
+    path = PureWindowsPath(video.path)  # knows both systems' separators and roots
+    if path.anchor or ".." in path.parts:
+        raise ReelignError(
+            f"video {number} of {video.prompt!r} has the path {video.path!r}, which leads out of the workspace",
+            "Put the videos into the workspace's folder and name them relative to it.",
+        )
 
 
 def _video(shared: SharedVideo, prompt_id: int) -> Video:
