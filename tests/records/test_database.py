@@ -20,7 +20,7 @@ from records.servers import Postgres
 from records.test_workspace import judgement, video
 from reelign.errors import ReelignError
 from reelign.records import Workspace, database
-from reelign.records.database import open_engine
+from reelign.records.database import create_database, open_engine, sqlite_url
 from reelign.records.schema import SCHEMA_VERSION, Base, Judgement
 
 FIRST = Path(__file__).parent / "first_workspace.sql"
@@ -38,6 +38,16 @@ def first(tmp_path: Path) -> Path:
 def test_the_migrations_make_the_tables_of_the_code(workspace: Workspace) -> None:
     with open_engine(workspace.url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_database_made_a_moment_before_is_not_erased(tmp_path: Path) -> None:
+    first = Workspace.create(tmp_path, model="tiny/wan")
+    first.add_prompts(["a red square"], "train")
+    # What another process does that looked before there was a database.
+    create_database(sqlite_url(tmp_path / "reelign.db"), "other/model")
+    again = Workspace.open(tmp_path)
+    assert (again.model, [each.text for each in again.prompts()]) == ("tiny/wan", ["a red square"])
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == []
 
 
 def test_the_version_of_the_code_is_the_last_migration() -> None:

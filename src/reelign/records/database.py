@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -61,14 +62,30 @@ def open_engine(url: URL, *, foreign_keys: bool = True) -> Engine:
 
 def create_database(url: URL, model: str) -> None:
     """Make the tables of a new workspace, whole or not at all; those that are there already stay."""
-    if url.get_backend_name() == "sqlite":
-        with whole(Path(str(url.database))) as beside:
-            _create_tables(sqlite_url(beside), model)
-            # The journal of a file that is about to get another name must be empty.
-            with closing(sqlite3.connect(beside)) as connection:
-                connection.execute("PRAGMA journal_mode = DELETE")
-    else:
+    if url.get_backend_name() != "sqlite":
         _create_tables(url, model)
+        return
+    path = Path(str(url.database))
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _create_tables(sqlite_url(beside), model)
+        # The journal of a file that is about to get another name must be empty.
+        with closing(sqlite3.connect(beside)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")
+        _take_place(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _take_place(beside: Path, path: Path) -> None:
+    """Give the file its name, unless another process was faster: a renaming would erase what that one made."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            beside.replace(path)
 
 
 def bring_up_to_date(url: URL) -> None:
