@@ -141,3 +141,16 @@ def test_push_to_a_hub_that_does_not_answer_says_so_and_keeps_the_upload(tmp_pat
     result = run_command("push", "me/aligned", "-w", workspace, folder=tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
     assert "me/aligned could not be uploaded" in refusal(result)
     assert (workspace / "runs" / "align" / "upload" / "README.md").is_file()
+
+
+def test_a_push_takes_the_videos_of_an_earlier_one_away_and_nothing_else(tmp_path: Path) -> None:
+    workspace = copy(tmp_path)
+    upload = workspace / "runs" / "align" / "upload"
+    upload.mkdir()
+    earlier = Workspace.open(workspace).videos("train")[0]
+    for name in (f"{earlier.id}.mp4", "mine.mp4"):
+        (upload / name).touch()
+    refusal(run_command("push", "me/aligned", "-w", workspace, folder=tmp_path, HTTPS_PROXY="http://127.0.0.1:9"))
+    assert not (upload / f"{earlier.id}.mp4").exists()
+    assert (upload / "mine.mp4").exists()
+    assert len(list(upload.glob("*.mp4"))) == len(HELD_OUT) + 1

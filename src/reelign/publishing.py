@@ -99,11 +99,12 @@ def push(
     # One video a prompt: several of one would show less of what the adapter does.
     shown = evenly([video for video in recorded_videos(opened, kept["aligned"]) if video.index == 0], samples)
     model = _public_name(opened.model)
-    local.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(adapter, local / adapter.name)
-    shutil.copyfile(source / CONFIG_FILE, local / CONFIG_FILE)
+    if folder is None:
+        _clear(local, opened)
+    _copy(adapter, local / adapter.name)
+    _copy(source / CONFIG_FILE, local / CONFIG_FILE)
     for video in shown:
-        shutil.copyfile(opened.video_path(video), local / f"{video.id}.mp4")
+        _copy(opened.video_path(video), local / f"{video.id}.mp4")
     write_card(
         local,
         base_model=model,
@@ -114,6 +115,17 @@ def push(
         samples=[CardSample(prompt=text[video.prompt_id], file=f"{video.id}.mp4") for video in shown],
     )
     return _upload(local, repository) if repository else str(local)
+
+
+def _clear(folder: Path, workspace: Workspace) -> None:
+    """Remove the videos of an earlier push, which the new card would not show; what others put there stays."""
+    for video in workspace.videos():
+        (folder / f"{video.id}.mp4").unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with whole(target) as beside:
+        shutil.copyfile(source, beside)
 
 
 def _public_name(model: str) -> str:
