@@ -132,6 +132,23 @@ def test_an_unknown_scorer_is_refused_before_any_video_is_made(tmp_path: Path) -
     assert sorted((workspace / "videos").iterdir()) == before
 
 
+def test_prompts_that_the_scorer_does_not_know_are_refused_before_any_video_is_made(tmp_path: Path) -> None:
+    workspace = copy(tmp_path)
+    (tmp_path / "more.txt").write_text("a cat on a sofa")
+    succeed("init", "ws", "--held-out", "more.txt", folder=tmp_path)
+    before = sorted((workspace / "videos").iterdir())
+    message = refused("evaluate", "-w", workspace, folder=tmp_path)
+    assert "The scorer spriteworld-truth does not fit" in message
+    assert "'a cat on a sofa'" in message
+    assert "scorer=my_package.rewards:score" in message
+    assert sorted((workspace / "videos").iterdir()) == before
+
+
+def test_a_scorer_in_the_current_folder_needs_a_path(tmp_path: Path) -> None:
+    (tmp_path / "own_scorer.py").write_text("def score(videos, prompts): ...")
+    assert "PYTHONPATH=." in refused("evaluate", "-w", finished(), "scorer=own_scorer:score", folder=tmp_path)
+
+
 def test_a_run_name_that_is_taken_by_other_settings(tmp_path: Path) -> None:
     workspace = copy(tmp_path)
     adapter = workspace / "runs" / "align" / "adapter" / "pytorch_lora_weights.safetensors"

@@ -28,6 +28,8 @@ Cell = tuple[int, int]
 """A prompt's id and a place in its group."""
 
 SCORERS = {"spriteworld-truth": "reelign.spriteworld.judges:scores"}
+PROMPT_CHECKS = {"spriteworld-truth": "reelign.spriteworld.prompts:parse"}
+"""Of scorers that cannot score any prompt: `check(prompts)` raises a ReelignError for one that it does not know."""
 READ_AT_ONCE = 64
 """Videos that a scorer gets in one call, at most; the small world's judges take as many at a time, too."""
 READ_BYTES = 1 << 30
@@ -76,6 +78,23 @@ def load_scorer(spec: str) -> Scorer:
     """Find a scorer by name or as `package.module:object`."""
     scorer: Scorer = _load(SCORERS.get(spec, spec))
     return scorer
+
+
+def check_prompts(spec: str, prompts: Sequence[str]) -> None:
+    """Refuse prompts that a scorer is known not to understand, before hours of sampling.
+
+    Raises:
+        ReelignError: such a prompt.
+    """
+    if spec not in PROMPT_CHECKS:
+        return
+    try:
+        _load(PROMPT_CHECKS[spec])(prompts)
+    except ReelignError as error:
+        raise ReelignError(
+            f"The scorer {spec} does not fit: {error.what}",
+            f"Name one that does, as in reelign evaluate scorer=my_package.rewards:score. {error.mend}",
+        ) from error
 
 
 def evaluate(workspace: Workspace, base: list[Video], aligned: list[Video], settings: EvaluateSettings) -> Evaluated:
@@ -178,7 +197,8 @@ def _load(spec: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
+        near = "; a module in the current folder needs PYTHONPATH=. before the command" if attribute else ""
         raise ReelignError(
             f"There is no scorer {spec!r}: {error}.",
-            f"Known are {', '.join(SCORERS)}; any other is named as package.module:object.",
+            f"Known are {', '.join(SCORERS)}; any other is named as package.module:object{near}.",
         ) from error
