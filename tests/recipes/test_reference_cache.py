@@ -149,6 +149,15 @@ def test_other_draws_have_a_file_of_their_own_and_another_model_is_refused(polic
         cache_of(policy, tmp_path, replace(SETTINGS, shift=3.0))
 
 
+def test_another_precision_has_a_file_of_its_own(policy: Policy, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """Of a Wan's weights the first stays fp32 in either."""
+    rounded = load_generator(str(tiny_wan_folder), dtype=torch.bfloat16)
+    assert next(rounded.denoisers["transformer"].parameters()).dtype == torch.float32
+    conditioning = policy.generator.encode_prompts(PROMPTS)
+    other = ReferenceCache(tmp_path, rounded, SETTINGS, PAIRS, conditioning)
+    assert other.path != cache_of(policy, tmp_path).path
+
+
 def test_half_a_line_left_by_a_kill_is_cut_off(policy: Policy, tmp_path: Path) -> None:
     step = DPOStep(SETTINGS.objective, SETTINGS, cache=cache_of(policy, tmp_path))  # type: ignore[arg-type]
     visit(step, policy, stream(policy).next_batch())

@@ -74,9 +74,11 @@ class ReferenceCache:
         self.generator = generator
         self.settings = settings
         self.pairs = [_pair_key(latents[row], conditioning, row) for row in range(len(latents))]
+        denoisers: dict[str, Any] = dict(generator.denoisers)
         made_by: dict[str, Any] = {
             "model": generator.identity,
-            "dtypes": [str(next(each.parameters()).dtype) for each in generator.denoisers.values()],
+            # The model's own, not a parameter's: some stay fp32 in whatever precision a model is loaded.
+            "dtypes": [str(each.dtype) for each in denoisers.values()],
             "draws": [settings.noise_levels, settings.shift, list(settings.sigma_range), settings.seed],
         }
         if settings.empty_prompt_share:
