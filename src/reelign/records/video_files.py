@@ -45,8 +45,12 @@ def _row(path: Path, number: int, prompt: object, video: object) -> FileVideo:
     for name, value in zip(COLUMNS, (prompt, video), strict=True):
         if not isinstance(value, str) or not value.strip():
             raise ReelignError(f"{where}: {name} must be a text, got {value!r}", "Fill it in or remove the row.")
-    file = (path.resolve().parent / Path(str(video)).expanduser()).resolve()
-    if not file.is_file():
+    try:
+        file = (path.resolve().parent / Path(str(video)).expanduser()).resolve()
+        there = file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL
+        raise ReelignError(f"{where}: {video!r} cannot be a path: {error}", "Correct it or remove the row.") from error
+    if not there:
         raise ReelignError(
             f"{where}: the video {file} does not exist",
             f"Paths start at the folder of the file, {path.resolve().parent}.",

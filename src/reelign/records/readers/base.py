@@ -122,8 +122,13 @@ def _video(source: Source, where: str, name: str, cell: Any) -> Path | Broken:
     if not isinstance(cell, str | Path) or not str(cell).strip():
         what = f"{name} must be a text, got {cell!r}"
         return Broken(where=where, reason=NO_VIDEO, what=what, mend="Fill it in or remove the row.")
-    path = (source.folder / Path(cell).expanduser()).resolve()
-    if not path.is_file():
+    try:
+        path = (source.folder / Path(cell).expanduser()).resolve()
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user, a NUL
+        what = f"{name} cannot be a path, got {str(cell)!r}: {error}"
+        return Broken(where=where, reason=NO_VIDEO, what=what, mend="Correct it or remove the row.")
+    if not there:
         what = f"the {name} video {path} does not exist"
         return Broken(where=where, reason=NO_VIDEO, what=what, mend=f"Paths start at the folder {source.folder}.")
     return path
