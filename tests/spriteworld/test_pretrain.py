@@ -10,7 +10,7 @@ from diffusers import WanPipeline
 
 from reelign.generators import load_generator
 from reelign.spriteworld.pipeline_parts import save_pipeline
-from reelign.spriteworld.pretrain import Pretraining, gates, pretrain
+from reelign.spriteworld.pretrain import Pretraining, gates, main, pretrain
 from reelign.training.checkpoints import load_checkpoint
 
 TINY = Pretraining(videos=500, cycles=(3, 2), batch_size=2, warmup_steps=1, width=32, layers=1, compile=False)
@@ -53,3 +53,12 @@ def test_what_is_written_is_a_pipeline_of_diffusers_and_its_gates_are_measured(f
     measured = gates(load_generator(str(finished / "pipeline")), samples=4, seed=0)
     assert measured["samples"] == 4
     assert all(0 <= measured[name] <= 1 for name in ("colour", "shape", "motion", "VQ", "MQ", "TA"))
+
+
+def test_every_cycle_has_its_mix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="cycles must be 2 numbers"):
+        Pretraining(cycles=(100,))
+    monkeypatch.setattr("sys.argv", ["pretrain", "--cycles", "100"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--cycles: expected 2 arguments" in capsys.readouterr().err

@@ -68,6 +68,10 @@ class Pretraining:
     """Compile the transformer where there is a C++ compiler: a fifth less time."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if len(self.cycles) != len(self.mixes):
+            raise ValueError(f"cycles must be {len(self.mixes)} numbers, one a mix, got {len(self.cycles)}")
+
 
 @dataclass(frozen=True)
 class CaptionedBatch:
@@ -261,7 +265,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("pretrain"), help="where checkpoints go")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where the pipeline folder is written")
     parser.add_argument(
-        "--cycles", type=int, nargs="+", default=Pretraining().cycles, help="optimiser steps of each cycle"
+        "--cycles",
+        type=int,
+        nargs=len(Pretraining().mixes),
+        default=Pretraining().cycles,
+        help="optimiser steps of each cycle",
     )
     parser.add_argument("--samples", type=int, default=576, help="samples the gates are measured on")
     arguments = parser.parse_args()
