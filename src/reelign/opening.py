@@ -162,6 +162,11 @@ def adapter_file(folder: Path) -> Path:
             f"The run {folder.name} trained all weights and has no adapter.",
             f"Load {path.parent} with the denoiser's from_pretrained.",
         )
+    if not path.is_file():
+        raise ReelignError(
+            f"The run {folder.name} has lost its adapter: there is no {path}.",
+            "Put the file back, or align again as another run: reelign align run=NAME",
+        )
     return path
 
 

@@ -6,6 +6,7 @@ Each takes a workspace folder and settings as keywords (nested ones as dicts), o
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -219,7 +220,13 @@ def sample(
     **settings: Any,
 ) -> Path:
     """Make one video of a prompt, with the base or a run's aligned model, and return its file."""
+    if not 0 <= seed < 2**63:
+        raise ReelignError(
+            f"The seed {seed} is no seed of torch's generators.", "Give a whole number from 0 to 2^63 - 1."
+        )
     opened = Workspace.open(workspace)
+    path = Path(out) if out else Path(f"sample-{run or 'base'}-{seed}.mp4")
+    _prepare(path)
     generator = load_model(opened)
     if run:
         use_run(opened, generator, run)
@@ -227,7 +234,6 @@ def sample(
     latents = Candidates(generator, sampling, [prompt]).sample([prompt], [seed])
     with torch.no_grad():
         video = generator.decode(latents)[0].cpu()
-    path = Path(out) if out else Path(f"sample-{run or 'base'}-{seed}.mp4")
     write_video(path, video, sampling.fps)
     return path
 
@@ -300,6 +306,17 @@ def import_judgements(workspace: str | Path, path: str | Path, *, format: str | 
     path = Path(path)
     known = recognise(path) if format is None else check_format(format)
     return import_record(Workspace.open(workspace), path, known, judge=judge)
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of a video to be written, before the time that sampling takes and not after."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = path.is_dir() or not os.access(path.parent, os.W_OK)
+    except (OSError, ValueError) as error:
+        raise ReelignError(f"{path} cannot be written: {error}.", "Give another place: --out FILE.mp4") from error
+    if taken:
+        raise ReelignError(f"{path} is a folder or in one that cannot be written.", "Give a file: --out FILE.mp4")
 
 
 def _read_prompts(path: Path) -> list[str]:

@@ -209,3 +209,20 @@ def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_the_schema_of_no_command(tmp_path: Path) -> None:
     assert "There are: model, generate" in refused("schema", "aling", folder=tmp_path)
     assert json.loads(succeed("schema", "align", folder=tmp_path))["additionalProperties"] is False
+
+
+def test_a_sample_with_a_seed_or_a_place_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["sample", TRAIN[0], "-w", finished()]
+    assert "is no seed" in refused(*words, "--seed", "99999999999999999999", folder=tmp_path)
+    assert "is no seed" in refused(*words, "--seed", "-1", folder=tmp_path)
+    for place in ("file/a.mp4", "/proc/none/a.mp4"):
+        assert f"{place} cannot be written" in refused(*words, "--out", place, folder=tmp_path)
+    assert "is a folder" in refused(*words, "--out", tmp_path, folder=tmp_path)
+
+
+def test_an_export_of_a_run_whose_adapter_is_gone(tmp_path: Path) -> None:
+    workspace = copy(tmp_path)
+    (workspace / "runs" / "align" / "adapter" / "pytorch_lora_weights.safetensors").unlink()
+    for words in (["export", "a.safetensors"], ["push", "--to", "up"]):
+        assert "has lost its adapter" in refused(*words, "-w", workspace, folder=tmp_path)
