@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_what_is_shown_runs_from_the_largest_gain_to_the_largest_loss(tmp_path: 
         assert gains == sorted(gains, reverse=True)
         assert len(gains) == min(count, pairs - 1)
         assert wanted is None or gains == wanted
+
+
+def test_a_pair_that_is_left_out_is_named_by_its_prompt(tmp_path: Path) -> None:
+    run = copy(tmp_path) / "runs" / "align"
+    kept = json.loads((run / "evaluation.json").read_text())
+    kept["aligned_scores"]["VQ"][-1] = math.nan
+    write_text(run / "evaluation.json", json.dumps(kept))
+    succeed("report", "-w", "ws", folder=tmp_path)
+    page = html.unescape((run / "report.html").read_text())
+    assert f"because a sample failed: {HELD_OUT[-1]!r}, seed 1 (aligned)." in page
 
 
 def test_the_report_command_alone_says_what_every_stage_cost() -> None:

@@ -60,6 +60,7 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
         title=f"{run}: base and aligned",
         model=opened.model,
         comparison=comparison,
+        prompts=compared_prompts(opened, kept),
         samples=shown,
         fps=fps,
         curves=folder / "metrics.jsonl",
@@ -126,6 +127,13 @@ def recorded_videos(workspace: Workspace, ids: Sequence[str]) -> list[Video]:
     """The records of these videos, in this order."""
     known = {video.id: video for video in workspace.videos()}
     return [known[key] for key in ids]
+
+
+def compared_prompts(workspace: Workspace, kept: dict[str, Any]) -> list[str]:
+    """The prompts of an evaluation in the order of its scores."""
+    text = {prompt.id: prompt.text for prompt in workspace.prompts()}
+    both = recorded_videos(workspace, [*kept["base"], *kept["aligned"]])
+    return [text[key] for key in dict.fromkeys(video.prompt_id for video in both)]
 
 
 def evenly(items: Sequence[T], count: int) -> list[T]:

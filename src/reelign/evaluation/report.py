@@ -53,6 +53,8 @@ class Report:
     title: str
     model: str
     comparison: Comparison
+    prompts: Sequence[str] = ()
+    """The compared prompts in the comparison's order; without them a pair that is left out is named by its place."""
     samples: Sequence[ReportSample] = ()
     fps: float = 8.0
     curves: Path | None = None
@@ -110,7 +112,7 @@ def render(report: Report) -> str:
         report=report,
         comparison=report.comparison,
         headline=headline(report.comparison),
-        warnings=_warnings(report.comparison),
+        warnings=_warnings(report.comparison, report.prompts),
         rows=[_row(sample, report.fps) for sample in report.samples],
         curves=curves,
         config=as_yaml(report.config),
@@ -129,7 +131,7 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def _warnings(comparison: Comparison) -> list[str]:
+def _warnings(comparison: Comparison, prompts: Sequence[str]) -> list[str]:
     found = []
     for name in comparison.significantly_down:
         dimension = comparison.dimensions[name]
@@ -138,7 +140,10 @@ def _warnings(comparison: Comparison) -> list[str]:
             f"({_signed(dimension.low)} to {_signed(dimension.high)})."
         )
     if comparison.left_out:
-        named = [f"prompt {lost.prompt}, seed {lost.seed} ({lost.side})" for lost in comparison.left_out[:20]]
+        named = [
+            f"{repr(prompts[lost.prompt]) if prompts else f'prompt {lost.prompt}'}, seed {lost.seed} ({lost.side})"
+            for lost in comparison.left_out[:20]
+        ]
         more = len(comparison.left_out) - len(named)
         noun = "pair is" if len(comparison.left_out) == 1 else "pairs are"
         found.append(
