@@ -42,6 +42,7 @@ def test_rows_become_videos_beside_the_file(tmp_path: Path, clip: Path) -> None:
         ("prompt,video\n", "has no videos"),
         ("prompt,video\n ,clips/one.mp4\n", "row 1: prompt must be a text"),
         ("prompt,video\na,clips/two.mp4\n", "row 1: the video .*two.mp4 does not exist"),
+        ("prompt,video\na,clips/\0.mp4\n", r"row 1: 'clips/\\x00.mp4' cannot be a path"),
         ("", "is empty"),
     ],
 )
