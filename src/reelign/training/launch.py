@@ -60,14 +60,22 @@ def _end(ranks: Ranks, error: BaseException) -> None:
         what = f"Rank {failed[0]} failed; it says why itself." if failed else "Another rank ended without a word."
         raise ReelignError(what, AGAIN) from error
     store.set(_failed(ranks.index), "failed")
-    if not ranks.main:
-        with contextlib.suppress(RuntimeError):  # the main rank is well: this one has to say it
-            store.wait([_failed(0)], WORD_WITHIN)
-            raise SystemExit(1) from error
+    if ranks.main:
+        with contextlib.suppress(RuntimeError):  # the store ends with this process: who failed too reads it before
+            store.wait([_heard(rank) for rank in range(1, ranks.count)], WORD_WITHIN)
+        return
+    with contextlib.suppress(RuntimeError):  # the main rank is well: this one has to say it
+        store.wait([_failed(0)], WORD_WITHIN)
+        store.set(_heard(ranks.index), "heard")
+        raise SystemExit(1) from error
 
 
 def _failed(rank: int) -> str:
     return f"reelign/failed/{rank}"
+
+
+def _heard(rank: int) -> str:
+    return f"reelign/heard/{rank}"
 
 
 def _is_echo(error: BaseException) -> bool:
