@@ -34,7 +34,7 @@ class AlignSettings:
     """Which preferences of a group: its best against its worst, every pair that the votes decide, those on which all
     dimensions agree, those of each dimension by itself, or a real video against every candidate."""
     min_margin: float = 0.0
-    """Pairs with a smaller margin are left out (for KTO: videos nearer to indifference)."""
+    """Pairs with a smaller margin are left out (KTO: videos nearer to indifference; RWR: groups that are closer)."""
     weights: Mapping[str, float] | None = None
     """Weight of each judged dimension in a preference; None counts all alike."""
     real: str = ""
