@@ -119,8 +119,11 @@ def push(
 
 def _clear(folder: Path, workspace: Workspace) -> None:
     """Remove the videos of an earlier push, which the new card would not show; what others put there stays."""
-    for video in workspace.videos():
-        (folder / f"{video.id}.mp4").unlink(missing_ok=True)
+    known = {video.id for video in workspace.videos()}
+    # From the folder's own files: an imported id may be any text, one that leads elsewhere too.
+    for path in folder.glob("*.mp4"):
+        if path.stem in known:
+            path.unlink()
 
 
 def _copy(source: Path, target: Path) -> None:
