@@ -20,6 +20,7 @@ from cli.workspaces import copy
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 WITHIN_S = 300
+LEARNING_RATE = 1e-3  # of the workspaces
 TORCHRUN = (BIN / "torchrun", "--standalone", "--nproc_per_node", 2, "-m", "reelign")
 
 
@@ -35,9 +36,16 @@ def adapter(workspace: Path, run: str) -> dict[str, torch.Tensor]:
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Equal but for the order in which gradients are added up.
+
+    Adam's first steps are as long for a gradient of rounding size as for any other: one weight in a hundred may differ
+    by up to a step.
+    """
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=2e-5)
+        apart = (one[name] - other[name]).abs()
+        assert (apart > 2e-5 + 1e-3 * other[name].abs()).float().mean() < 0.01, name
+        assert apart.max() <= LEARNING_RATE, name
 
 
 def test_torchrun_trains_in_two_ranks_and_prints_once(tmp_path: Path) -> None:

@@ -97,5 +97,7 @@ def test_files_of_another_size_than_recorded_are_named(judged: Workspace) -> Non
 
 def test_the_record_knows_what_kind_of_judge_it_was(judged: Workspace) -> None:
     assert {each.kind for each in judged.judges()} == {"critic"}
-    judge(judged, people(2), JudgeSettings())
+    someone = named("Ada")
+    someone.kind = people(1)[0].kind
+    judge(judged, [someone], JudgeSettings())
     assert {each.name: each.kind for each in judged.judges()}["Ada"] == "person"
