@@ -127,7 +127,7 @@ def until(page: Page, condition: str, *, within_s: float = 60.0) -> None:
     """Wait for a condition; Playwright's own wait polls with `eval`, which the page's policy forbids."""
     end = time.monotonic() + within_s
     while not page.evaluate(condition):
-        assert time.monotonic() < end, f"it never came to this: {condition}"
+        assert time.monotonic() < end, f"it never came to this: {condition}\n{page.inner_text('body')}"
         page.wait_for_timeout(50)
 
 
@@ -234,6 +234,7 @@ def test_controls_reasons_and_defects(browser: Browser, projects: dict[str, Proj
     page.keyboard.press("Escape")
     until(page, "!document.querySelector('dialog[open]')")
     page.keyboard.press("4")
+    until(page, "document.querySelector(\"input[data-key='4']\").checked")
     page.keyboard.press("Enter")
     until(page, answered(1))
     assert page.input_value("#speed") == "0.5", "the speed is kept from one question to the next"
