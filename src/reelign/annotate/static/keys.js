@@ -16,7 +16,9 @@ export function listen(actions) {
     if (event.ctrlKey && event.key === "Enter") return actions.Enter();
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || !wanted.checked) return;
     if (document.querySelector("dialog[open]") || target.matches?.(TYPING)) return;
-    for (const [selector, keys] of Object.entries(OWN)) if (target.matches?.(selector) && keys.includes(event.key)) return;
+    // A dialog that was just closed keeps the focus until the next frame; its button must not swallow an Enter.
+    const own = target.closest?.("dialog") ? {} : OWN;
+    for (const [selector, keys] of Object.entries(own)) if (target.matches?.(selector) && keys.includes(event.key)) return;
     const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action || (event.repeat && !["ArrowLeft", "ArrowRight", ",", "."].includes(event.key))) return;
     event.preventDefault();
