@@ -120,8 +120,9 @@ def check_run_name(name: str) -> None:
 
 
 def finished_runs(workspace: Workspace) -> list[Path]:
-    """Folders of the runs that have an adapter, by name."""
-    return sorted(path.parent for path in (workspace.root / "runs").glob(f"*/{ADAPTER_FOLDER}"))
+    """Folders of the runs that have an adapter, by name; a folder without its file was left by a kill."""
+    adapters = (workspace.root / "runs").glob(f"*/{ADAPTER_FOLDER}")
+    return sorted(path.parent for path in adapters if any(path.rglob("*.safetensors")))
 
 
 def run_folder(workspace: Workspace, run: str) -> Path:

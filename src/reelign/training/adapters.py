@@ -35,8 +35,10 @@ def save_lora(generator: Generator, weights: Mapping[str, Tensor], folder: Path)
         state = get_peft_model_state_dict(denoiser, state_dict=own, adapter_name=ADAPTER)
         layers[f"{component}_lora_layers"] = {name: value.contiguous() for name, value in state.items()}
         layers[f"{component}_lora_adapter_metadata"] = denoiser.peft_config[ADAPTER].to_dict()
-    type(generator.pipeline).save_lora_weights(folder, **layers)
-    return Path(folder) / ADAPTER_FILE
+    file = Path(folder) / ADAPTER_FILE
+    with whole_file(file) as beside:
+        type(generator.pipeline).save_lora_weights(beside.parent, weight_name=beside.name, **layers)
+    return file
 
 
 def save_denoisers(generator: Generator, weights: Mapping[str, Tensor], folder: Path) -> Path:
