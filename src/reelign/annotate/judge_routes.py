@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
@@ -76,8 +77,7 @@ def video(request: Request, video_id: Name) -> Response:
     """The bytes of a video, or a range of them."""
     site = site_of(request)
     site.access.viewer(request)
-    path = site.media.video(video_id)
-    return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()], headers=KEPT)
+    return _clip(site.media.video(video_id))
 
 
 @PAGES.get("/examples/{number}")
@@ -85,7 +85,10 @@ def example(request: Request, number: int) -> Response:
     """The bytes of an example of the instructions."""
     site = site_of(request)
     site.access.viewer(request)
-    path = site.media.example(number)
+    return _clip(site.media.example(number))
+
+
+def _clip(path: Path) -> Response:
     return FileResponse(path, media_type=MEDIA_TYPES[path.suffix.lower()], headers=KEPT)
 
 

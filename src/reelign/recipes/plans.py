@@ -89,6 +89,7 @@ class Planner:
                 return self.videos(objective)
 
     def pairs(self, objective: DPO) -> Plan:
+        """Chosen and rejected videos; on parts of them, at draws that are kept, or afresh at every visit."""
         latents, rows = self.data.pairs(self.generator, self.cache)
         if self.settings.swap:
             latents = latents.swapped()
@@ -161,6 +162,7 @@ class Planner:
         return Plan(SFTStep(objective, self.settings), stream, len(latents))
 
     def videos(self, objective: SFT) -> Plan:
+        """One side of every pair, or as many own samples drawn at random."""
         names: list[str] | None = None
         latents: Tensor | SharedLatents
         if objective.on == "random":
