@@ -133,6 +133,11 @@ def run_folder(workspace: Workspace, run: str) -> Path:
     """
     folder = workspace.root / "runs" / run
     there = finished_runs(workspace)
+    if folder not in there and (folder / ADAPTER_FOLDER).is_dir():
+        raise ReelignError(
+            f"The run {run} has lost its adapter, or never finished: {folder / ADAPTER_FOLDER} holds no weights.",
+            f"Put the file back, or go on with the run: reelign align -w WORKSPACE run={run}",
+        )
     if folder not in there:
         named = ", ".join(path.name for path in there)
         raise ReelignError(
@@ -162,11 +167,6 @@ def adapter_file(folder: Path) -> Path:
         raise ReelignError(
             f"The run {folder.name} trained all weights and has no adapter.",
             f"Load {path.parent} with the denoiser's from_pretrained.",
-        )
-    if not path.is_file():
-        raise ReelignError(
-            f"The run {folder.name} has lost its adapter: there is no {path}.",
-            "Put the file back, or align again as another run: reelign align run=NAME",
         )
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import pytest
@@ -28,7 +27,6 @@ def test_without_its_package_8_bits_are_refused_with_the_line_that_installs_it(m
         make_optimiser([nn.Parameter(torch.ones(2))], EIGHT_BITS)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 def test_8_bits_keep_a_quarter_of_the_state_and_go_the_same_way() -> None:
     start = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
     ways, held = [], []

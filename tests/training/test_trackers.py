@@ -74,7 +74,6 @@ def test_wandb_offline_has_them_too_and_a_resumed_run_keeps_its_name(
 
 def test_trackio_keeps_them_locally(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    pytest.importorskip("trackio")
     from trackio.sqlite_storage import SQLiteStorage
 
     folder = tmp_path / "ws" / "runs" / "a"
