@@ -106,11 +106,11 @@ class Trackio:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         import trackio
 
-        self.trackio = trackio
+        self.trackio: Any = trackio
         name = f"{_title(folder)}-{_identity(folder / 'trackio-id')}"
         project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         # Nothing of it but the run: no page is opened, no other numbers are taken.
-        quiet = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
+        quiet: dict[str, Any] = {"embed": False, "auto_log_gpu": False, "auto_log_cpu": False}
         self.run = trackio.init(project=project, name=name, resume="allow", config=dict(config), **quiet)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
