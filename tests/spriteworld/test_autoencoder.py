@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from reelign.errors import ReelignError
+from reelign.generators import resolve_model
 from reelign.spriteworld.autoencoder import analyse, build_autoencoder, factors
 from reelign.spriteworld.judges import attributes
 from reelign.spriteworld.prompts import VOCABULARIES
@@ -46,6 +47,14 @@ def test_seventeen_frames_become_five_and_come_back(vae: AutoencoderKLWan) -> No
     assert psnr(again, videos) > 26
     assert len(truth[:, 1].unique()) == len(VOCABULARIES[1])
     assert (attributes(again) == truth).float().mean() >= 0.98
+
+
+def test_the_gate_of_the_shipped_one_reconstructed_shapes_are_judged_right() -> None:
+    shipped = AutoencoderKLWan.from_pretrained(resolve_model("spriteworld"), subfolder="vae")
+    videos, truth = clean(96, seed=2)
+    with torch.no_grad():
+        seen = attributes(decode(shipped, encode(shipped, videos)))
+    assert (seen[:, 1] == truth[:, 1]).float().mean() >= 0.95
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 9, 13])
