@@ -21,6 +21,7 @@ from reelign.cli import (
     pairs,
     push,
     report,
+    reward,
     sample,
     schema,
 )
@@ -50,6 +51,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push": push.push,
     "schema": schema.schema,
 }
+GROUPS = {"reward": reward}
+"""Commands of two words, `reelign reward train`: modules with an `app` and COMMANDS of their own."""
 
 
 class Stopped(Exception):
@@ -69,6 +72,10 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_stoppable(_command))
+for _name, _group in GROUPS.items():
+    for _second, _command in _group.COMMANDS.items():
+        _group.app.command(_second)(_stoppable(_command))
+    app.add_typer(_group.app, name=_name)
 
 
 def main() -> None:
