@@ -5,6 +5,14 @@ from reelign.objectives.beta import AutoBeta, beta_at, check_schedule, mean_beta
 from reelign.objectives.dpo import DPO, dpo_loss, gradient_factor, implicit_accuracy, implicit_margin
 from reelign.objectives.kto import KTO, kto_baseline, kto_loss
 from reelign.objectives.pair_weights import histogram_weights
+from reelign.objectives.ranking import (
+    BradleyTerry,
+    BradleyTerryTies,
+    ScoreRegression,
+    bradley_terry_loss,
+    bradley_terry_ties_loss,
+    score_regression_loss,
+)
 from reelign.objectives.rwr import RWR, reward_weights, rwr_loss
 from reelign.objectives.segments import segment_dpo_loss, temporal_segments
 from reelign.objectives.sft import SFT, sft_loss
@@ -16,8 +24,13 @@ __all__ = [
     "SFT",
     "Anchors",
     "AutoBeta",
+    "BradleyTerry",
+    "BradleyTerryTies",
+    "ScoreRegression",
     "anchored_loss",
     "beta_at",
+    "bradley_terry_loss",
+    "bradley_terry_ties_loss",
     "check_schedule",
     "dpo_loss",
     "gradient_factor",
@@ -29,6 +42,7 @@ __all__ = [
     "mean_beta",
     "reward_weights",
     "rwr_loss",
+    "score_regression_loss",
     "segment_dpo_loss",
     "sft_loss",
     "temporal_segments",
