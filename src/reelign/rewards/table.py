@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-REWARDS: dict[str, str] = {}
+REWARDS: dict[str, str] = {
+    "dynamic-degree": "reelign.rewards.proxies:DynamicDegree",
+    "frame-consistency": "reelign.rewards.proxies:FrameConsistency",
+    "flicker": "reelign.rewards.proxies:Flicker",
+    "sharpness": "reelign.rewards.proxies:Sharpness",
+    "colour": "reelign.rewards.proxies:Colour",
+}
 """Name -> `module:Class`; `opening.open_reward` opens one.
 
 A class takes keywords alone; one with weights takes `model` (hub id or folder), `device` ('auto') and `dtype` ('auto').
