@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 REWARDS: dict[str, str] = {
+    "composed": "reelign.rewards.compose:Composed",
     "dynamic-degree": "reelign.rewards.proxies:DynamicDegree",
     "frame-consistency": "reelign.rewards.proxies:FrameConsistency",
     "flicker": "reelign.rewards.proxies:Flicker",
     "sharpness": "reelign.rewards.proxies:Sharpness",
     "colour": "reelign.rewards.proxies:Colour",
+    "clipscore": "reelign.rewards.clipscore:CLIPScore",
+    "aesthetic": "reelign.rewards.aesthetic:LaionAesthetic",
+    "pickscore": "reelign.rewards.pickscore:PickScore",
+    "hpsv2": "reelign.rewards.hpsv2:HPSv2",
+    "hpsv2.1": "reelign.rewards.hpsv2:HPSv21",
 }
 """Name -> `module:Class`; `opening.open_reward` opens one.
 
