@@ -110,6 +110,17 @@ def test_adapter_weights_are_fp32_over_a_bf16_base(tiny_wan_folder: Path) -> Non
     assert {parameter.dtype for parameter in policy.parameters.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("lora", [LoRA(rank=2), LoRA(rank=2, dora=True), None], ids=["lora", "dora", "full"])
+def test_a_new_policy_errs_as_its_reference_in_every_mode(
+    tiny_wan_folder: Path, conditioning: Conditioning, lora: LoRA | None, dtype: torch.dtype
+) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=dtype), lora, reference=True)
+    draw = Draw(torch.tensor([0.3, 0.8]), torch.randn(2, 16, 3, 2, 2, generator=torch.Generator().manual_seed(2)))
+    errors = velocity_errors(policy, torch.ones(2, 16, 3, 2, 2), conditioning, draw)
+    assert torch.equal(errors["policy"], errors["reference"])
+
+
 def loss_of(policy: Policy, conditioning: Conditioning) -> Tensor:
     """Of two videos, by the model as it computes."""
     draw = Draw(torch.tensor([0.3, 0.8]), torch.randn(2, 16, 3, 2, 2, generator=torch.Generator().manual_seed(2)))

@@ -46,11 +46,9 @@ def save_denoisers(generator: Generator, weights: Mapping[str, Tensor], folder: 
     denoisers: dict[str, Any] = dict(generator.denoisers)
     for component, denoiser in denoisers.items():
         denoiser.save_config(folder / component)
-        # In the precision the model computes in, which is that of the weights it came from.
-        kinds = {name: parameter.dtype for name, parameter in denoiser.named_parameters()}
         own = of_component(weights, component)
         with whole_file(folder / component / WEIGHTS_FILE) as beside:
-            save_file({name: value.to(kinds[name]).cpu().contiguous() for name, value in own.items()}, beside)
+            save_file({name: value.cpu().contiguous() for name, value in own.items()}, beside)
     return saved_weights(folder)
 
 

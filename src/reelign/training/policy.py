@@ -100,9 +100,14 @@ class Policy:
                 denoiser.requires_grad_(True)
             else:
                 _add_adapter(denoiser, lora, lora.targets or generator.lora_targets, seed)
+        self.precision = {
+            f"{component}.{name}": parameter.dtype
+            for component, module in modules.items()
+            for name, parameter in module.named_parameters()
+        }
+        """What the model computes in, and its weights are saved in; split weights are kept in fp32 where they train."""
         if self.sharded:
             for module in (*modules.values(), *self.frozen.values()):
-                _in_full_precision(module)
                 shard(module)
         for name, module in (extra or {}).items():
             modules[name] = module.requires_grad_(True)
@@ -170,7 +175,8 @@ class Policy:
         if not self.ranks.main:
             return None
         if self.lora is None:
-            return save_denoisers(self.generator, weights, folder)
+            saved = {name: tensor.to(self.precision.get(name, tensor.dtype)) for name, tensor in weights.items()}
+            return save_denoisers(self.generator, saved, folder)
         return save_lora(self.generator, weights, folder)
 
 
@@ -198,10 +204,3 @@ def _add_adapter(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int)
     for name, parameter in denoiser.named_parameters():
         if parameter.requires_grad and "lora_" not in name:
             raise AssertionError(f"{name} trains but is no part of the adapter")
-
-
-def _in_full_precision(module: nn.Module) -> None:
-    """What trains is fp32 before it is split: a master copy of every slice would have to follow each gathering."""
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
