@@ -68,7 +68,7 @@ def published_without_ties_by_pair(difference: Tensor, verdict: Tensor) -> Tenso
 
 
 def published_with_ties_by_pair(difference: Tensor, verdict: Tensor) -> tuple[Tensor, float]:
-    """Accuracy with ties at its best by the rule of VideoAlign's `calc_accuracy.py` (commit 3e5ebc6).
+    """Accuracy with ties at its best by the rule of VideoAlign's `calc_accuracy.py` (commit 219ab9d).
 
     It makes pairs into ties one at a time in the order of |difference|, equal ones in the order of the file, and looks
     after each. So it counts states that no threshold reaches, which flatters scores with few values, and it never tries

@@ -31,6 +31,8 @@ class Compared:
     """Overall, where the file says it itself; None: it follows from the dimensions."""
     segments: Segments = ()
     """Parts with a verdict of their own, where `chosen` is the first video."""
+    models: tuple[str, str] = ("", "")
+    """What made the first and the second video, where the file says so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

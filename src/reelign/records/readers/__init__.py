@@ -16,6 +16,7 @@ from reelign.records.tables import is_dataset
 READERS = {
     "pairs": "reelign.records.readers.pairs:READER",
     "videoalign": "reelign.records.readers.videoalign:READER",
+    "genai-bench": "reelign.records.readers.genai_bench:READER",
     "videodpo": "reelign.records.readers.videodpo:READER",
     "labels": "reelign.records.readers.labels:READER",
     "two-folders": "reelign.records.readers.two_folders:READER",

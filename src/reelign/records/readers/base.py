@@ -73,6 +73,7 @@ def compared(
     margins: dict[str, float] | None = None,
     margin: float | None = None,
     segments: Segments = (),
+    models: tuple[str, str] = ("", ""),
 ) -> Compared | Broken:
     """A row of two videos, each given as (what the file calls it, its cell), or why it is none."""
     videos = []
@@ -95,6 +96,7 @@ def compared(
         margins=margins or {},
         margin=margin,
         segments=segments,
+        models=models,
     )
 
 

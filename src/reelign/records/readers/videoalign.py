@@ -37,6 +37,7 @@ def read(source: Source) -> Iterator[Row]:
             ("path_B", row["path_B"]),
             margins={name: value for name, value in verdicts.items() if name != OVERALL and value is not None},
             margin=verdicts.get(OVERALL),
+            models=(str(row.get("A_model") or ""), str(row.get("B_model") or "")),
         )
 
 
