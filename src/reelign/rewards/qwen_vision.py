@@ -1,9 +1,8 @@
 """What Qwen-VL backbones see of a video: frames chosen by time, resized to a budget of pixels, cut into patches.
 
 Plain torch, and gradients flow from the patches to the frames. The numbers are those of the tools that the public
-rewards were trained with (qwen-vl-utils' sampling and resizing, transformers' Qwen2-VL processor): resized values are
-whole numbers from 0 to 255. Where a gradient is wanted the rounding is straight-through: the value is the rounded one,
-the gradient that of the unrounded, so that a video is scored alike with and without a gradient.
+rewards were trained with: qwen-vl-utils' sampling and sizes, torchvision's resize of uint8 frames (rounded to whole
+numbers, straight-through where a gradient is wanted: see `preprocess`), the patches of transformers' processor.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reelign.errors import ReelignError
+from reelign.rewards.preprocess import CLIP_MEAN, CLIP_STD, RGB, levels, resize
 
 LONGEST_ASPECT = 200
 """Sides may differ by this factor at most, as in qwen-vl-utils."""
@@ -66,9 +65,9 @@ class PatchLayout:
     """Frames that a patch spans."""
     merge_size: int = 2
     """Patches per side that become one token of the language model."""
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    mean: RGB = CLIP_MEAN
     """Of each colour, in [0, 1]; CLIP's for Qwen2-VL and Qwen2.5-VL."""
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    std: RGB = CLIP_STD
 
     @property
     def factor(self) -> int:
@@ -160,27 +159,6 @@ def most_pixels(num_frames: int, settings: ClipSettings) -> float:
     return max(share, int(settings.min_pixels * 1.05))
 
 
-def resize(frames: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing, as torchvision resizes uint8 frames: computed in float32, clamped, rounded.
-
-    Args:
-        frames: (F, 3, h, w), float in [0, 1].
-        height, width: the size wanted.
-    Returns:
-        (F, 3, height, width) float32, whole numbers from 0 to 255; gradients pass both roundings, and stop where a
-        value was clamped.
-    """
-    whole = _straight_through_round(frames.float().clamp(0, 1) * 255)
-    if whole.shape[-2:] == (height, width):
-        return whole
-    resized = F.interpolate(whole, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
-    return _straight_through_round(resized.clamp(0, 255))
-
-
-def _straight_through_round(values: Tensor) -> Tensor:
-    return values + (values.round() - values).detach() if values.requires_grad else values.round()
-
-
 def patchify(frames: Tensor, layout: PatchLayout) -> tuple[Tensor, tuple[int, int, int]]:
     """Cut frames into patches, the four (merge_size²) that become one token next to each other.
 
@@ -200,24 +178,33 @@ def patchify(frames: Tensor, layout: PatchLayout) -> tuple[Tensor, tuple[int, in
     return patches.reshape(math.prod(grid), -1), grid
 
 
-def look(video: Tensor, fps: float, *, settings: ClipSettings, layout: PatchLayout) -> Patches:
+def look(
+    video: Tensor,
+    fps: float,
+    *,
+    settings: ClipSettings,
+    layout: PatchLayout,
+    device: torch.device | None = None,
+) -> Patches:
     """Everything above in a row: what a data worker does to a decoded video.
 
     Args:
         video: (F, 3, H, W), float in [0, 1]; F at least 2.
         fps: frames per second of the video.
         settings, layout: how it is looked at.
+        device: where it is resized and cut; None is the video's.
     Returns:
         The patches; float with a gradient to `video` where it requires one and gradients are on, else uint8.
     Raises:
         ReelignError: too few frames, or a shape that cannot be resized.
     """
     indices = frame_indices(len(video), fps, settings)
-    # What no frame looked at shows is neither resized nor held.
-    frames = video[torch.tensor(indices, device=video.device)]
+    # Frames that are not looked at are neither moved nor resized.
+    frames = video[torch.tensor(indices, device=video.device)].to(device or video.device)
     budget = most_pixels(len(indices), settings)
     size = smart_resize(*frames.shape[-2:], factor=layout.factor, min_pixels=settings.min_pixels, max_pixels=budget)
-    pixels, grid = patchify(resize(frames, *size), layout)
+    resized = resize(levels(frames), *size, filter="bicubic", resizer="torchvision")
+    pixels, grid = patchify(resized, layout)
     span = layout.temporal_patch_size
     padded = indices + indices[-1:] * (-len(indices) % span)
     times = tuple((padded[start] + padded[start + span - 1]) / 2 / fps for start in range(0, len(padded), span))

@@ -6,7 +6,6 @@ transformers 5 renames the keys of hub checkpoints by class name and leaves a su
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from reelign.errors import ReelignError
+from reelign.rewards.preprocess import CLIP_MEAN, CLIP_STD, HALF, RGB
 from reelign.rewards.qwen_vision import Patches, PatchLayout, normalise
 
 Positions: TypeAlias = Literal["sequential", "multimodal"]
@@ -31,8 +31,8 @@ training starts from.
 class Family:
     """What differs between Qwen-VL generations outside their modules."""
 
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    mean: RGB = CLIP_MEAN
+    std: RGB = CLIP_STD
     system: str = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     """What the chat template begins with where the user gives no system message."""
     timestamps: bool = False
@@ -42,7 +42,7 @@ class Family:
 FAMILIES = {
     "qwen2_vl": Family(),
     "qwen2_5_vl": Family(),
-    "qwen3_vl": Family(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), system="", timestamps=True),
+    "qwen3_vl": Family(mean=HALF, std=HALF, system="", timestamps=True),
 }
 """By `model_type` of the config."""
 
@@ -73,23 +73,31 @@ def patch_layout(config: Any) -> PatchLayout:
     )
 
 
-def chat_text(question: str, seen: Patches, *, family: Family, merge_size: int) -> str:
-    """The chat as the family's template writes it: the video, then the question, then the assistant's turn.
+def video_text(seen: Patches, *, family: Family, merge_size: int) -> str:
+    """The placeholders that a video's tokens take the place of.
 
     Args:
-        question: the text behind the video.
-        seen: the video; its grid says how many tokens it takes.
+        seen: the video.
         family: of the backbone.
         merge_size: patches per side in one token.
     """
     time, height, width = seen.grid
     of_a_time = "<|video_pad|>" * (height * width // merge_size**2)
     if family.timestamps:
-        frames = (f"<{at:.1f} seconds><|vision_start|>{of_a_time}<|vision_end|>" for at in seen.times)
-        video = "".join(frames)
-    else:
-        video = f"<|vision_start|>{of_a_time * time}<|vision_end|>"
-    return f"{family.system}<|im_start|>user\n{video}{question}<|im_end|>\n<|im_start|>assistant\n"
+        return "".join(f"<{at:.1f} seconds><|vision_start|>{of_a_time}<|vision_end|>" for at in seen.times)
+    return f"<|vision_start|>{of_a_time * time}<|vision_end|>"
+
+
+def chat_text(user: str, *, family: Family, answer: str | None = None) -> str:
+    """A chat as the family's template writes it.
+
+    Args:
+        user: the user's turn, videos among it as `video_text`.
+        family: of the backbone.
+        answer: the assistant's turn; None leaves it to begin.
+    """
+    spoken = "" if answer is None else f"{answer}<|im_end|>\n"
+    return f"{family.system}<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n{spoken}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,8 +184,3 @@ def hidden_states(backbone: Any, batch: ClipBatch, embeddings: Tensor, *, positi
         **extra,
     ).last_hidden_state
     return found
-
-
-def num_tokens(grid: tuple[int, int, int], layout: PatchLayout) -> int:
-    """Tokens of the language model that a video takes."""
-    return math.prod(grid) // layout.merge_size**2
