@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +26,12 @@ from reelign.objectives import (
     temporal_segments,
 )
 from reelign.recipes.draws import check_sigma_range, draw_for
-from reelign.recipes.kto_step import KTOStep
+from reelign.recipes.kto_step import KTOStep, under_other_prompts
 from reelign.recipes.pair_errors import goes_apart
 from reelign.recipes.pair_step import DPOStep
+from reelign.recipes.preference_data import Candidate, Clip
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.training_samples import check_other_prompts
 from reelign.recipes.video_steps import AnchoredBatch, DataAnchorStep, SFTStep
 from reelign.training import LoRA, PairBatch, Policy, VideoBatch, velocity_errors
 
@@ -174,6 +177,25 @@ def test_a_mismatched_baseline_is_measured_under_other_prompts(policy: Policy, c
     assert gradients(step, policy, batch)[1]["baseline"] == pytest.approx(
         float(kto_baseline(error, reference)), abs=1e-6
     )
+
+
+def test_no_video_is_measured_under_its_own_prompt(conditioning: Conditioning) -> None:
+    """Videos 0, 1 and 3 share a prompt, also around the end; a roll by one would leave two of them where they are."""
+    shared = conditioning.take(torch.tensor([0, 0, 1, 0]))
+    other = under_other_prompts(shared)
+    expected = conditioning.take(torch.tensor([1, 1, 0, 1]))
+    assert torch.equal(other["prompt_embeds"], expected["prompt_embeds"])
+    with pytest.raises(ReelignError, match="All 3 videos of a batch have one prompt"):
+        under_other_prompts(conditioning.take(torch.tensor([2, 2, 2])))
+
+
+def test_a_batch_that_may_hold_one_prompt_alone_is_refused_before_the_run() -> None:
+    judged = [Candidate(Clip(Path(f"{number}.mp4")), row, 1.0) for number, row in enumerate([0, 0, 0, 1, 2])]
+    check_other_prompts(judged, 4)
+    with pytest.raises(ReelignError, match=r"A batch of 3 may hold .* has 3 of 5.*\n.*batch_size=4 or more"):
+        check_other_prompts(judged, 3)
+    with pytest.raises(ReelignError, match="All 3 labelled videos of a size have one prompt"):
+        check_other_prompts(judged[:3], 3)
 
 
 def test_a_batch_of_one_class_is_warned_of(policy: Policy, conditioning: Conditioning) -> None:

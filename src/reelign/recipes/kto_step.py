@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning
 from reelign.objectives import KTO, beta_at, kto_baseline
 from reelign.recipes.draws import draw_for, micro_batches, part, take
@@ -47,7 +48,7 @@ class KTOStep:
         at_once = self._graded(policy, batch, draw, parts[0]) if len(parts) == 1 else None
         error, reference = self._measure(policy, batch, draw, batch.conditioning, known=at_once)
         if objective.baseline == "mismatched":
-            baseline = kto_baseline(*self._measure(policy, batch, draw, _rolled(batch.conditioning)))
+            baseline = kto_baseline(*self._measure(policy, batch, draw, under_other_prompts(batch.conditioning)))
         else:
             baseline = kto_baseline(error, reference)
         total = 0.0
@@ -82,9 +83,28 @@ class KTOStep:
         return policy.ranks.gather(error), policy.ranks.gather(reference)
 
 
-def _rolled(conditioning: Conditioning) -> Conditioning:
-    """Every video under its neighbour's prompt."""
-    return Conditioning({name: tensor.roll(1, dims=0) for name, tensor in conditioning.tensors.items()})
+def under_other_prompts(conditioning: Conditioning) -> Conditioning:
+    """Every video under the prompt of the nearest video before it, around the end, that has another one.
+
+    Raises:
+        ReelignError: all have the same.
+    """
+    count = len(conditioning)
+
+    def same(one: int, other: int) -> bool:
+        return all(torch.equal(tensor[one], tensor[other]) for tensor in conditioning.tensors.values())
+
+    rows = []
+    for row in range(count):
+        others = (other % count for other in range(row - 1, row - count, -1))
+        found = next((other for other in others if not same(row, other)), None)
+        if found is None:
+            raise ReelignError(
+                f"All {count} videos of a batch have one prompt, and a mismatched baseline needs another one.",
+                "Raise batch_size, or set objective.baseline=matched.",
+            )
+        rows.append(found)
+    return conditioning.take(torch.tensor(rows))
 
 
 def _warn_of_one_class(desirable: Tensor) -> None:

@@ -23,7 +23,13 @@ from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.segment_step import SegmentDPOStep, SegmentedStream
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.stratified_stream import StratifiedStream
-from reelign.recipes.training_samples import labelled, no_groups, training_clips, weighed_groups
+from reelign.recipes.training_samples import (
+    check_other_prompts,
+    labelled,
+    no_groups,
+    training_clips,
+    weighed_groups,
+)
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
 from reelign.training import PairBatch, SharedLatents, ShuffledStream, Step, Stream, VideoBatch
@@ -130,6 +136,8 @@ class Planner:
     def labels(self, objective: KTO) -> Plan:
         """Videos that stand above 0 in their group are desirable, below it undesirable."""
         judged = labelled(self.settings, self.data)
+        if objective.baseline == "mismatched":
+            check_other_prompts(judged, self.settings.batch_size)
         desirable = torch.tensor([(each.score > 0) != self.settings.swap for each in judged])
         latents = load_latents([each.clip for each in judged], self.generator, self.cache)
         step = KTOStep(self._in_means(objective, latents[0]), self.settings)

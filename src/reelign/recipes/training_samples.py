@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -110,6 +112,23 @@ def drawn_clips(workspace: Workspace, settings: AlignSettings, data: PreferenceD
 def labelled(settings: AlignSettings, data: PreferenceData) -> list[Candidate]:
     """The videos that KTO can call desirable or not."""
     return [each for each in _clear(settings, data) if each.score != 0]
+
+
+def check_other_prompts(judged: Sequence[Candidate], batch_size: int) -> None:
+    """Refuse a batch that may hold one prompt alone: a mismatched baseline measures each video under another one's."""
+    most = max(Counter(each.row for each in judged).values())
+    if batch_size > most:
+        return
+    if most == len(judged):
+        raise ReelignError(
+            f"All {most} labelled videos of a size have one prompt, and a mismatched baseline needs a second.",
+            "Set objective.baseline=matched, or judge videos of more prompts.",
+        )
+    raise ReelignError(
+        f"A batch of {batch_size} may hold the videos of one prompt alone, which has {most} of {len(judged)}, and a "
+        "mismatched baseline measures each under another prompt.",
+        f"Set batch_size={most + 1} or more, or objective.baseline=matched.",
+    )
 
 
 def weighed_groups(settings: AlignSettings, data: PreferenceData) -> list[list[Candidate]]:
