@@ -173,8 +173,7 @@ class ClipReward(FrameReward):
     def finish(self, expected_score: float | None, *parts: object) -> None:
         """Set the version, of the tower, the preprocessing and `parts`, and run the self-test."""
         self.version = version_of(self.name, self.tower.fingerprint, self.preprocess, self.frames, self.reduce, *parts)
-        expected = None if expected_score is None else {self.dimensions[0]: expected_score}
-        self.self_test_scores = self_test(self, expected=expected)
+        self.self_test_scores = self_test(self, expected=expected_score)
 
     def open(self, model: str, tokenizer: str, device: torch.device, dtype: torch.dtype) -> ClipTower:
         return open_tower(model, tokenizer or self.tokenizer or model, device, dtype)

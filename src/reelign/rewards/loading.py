@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward
 
-TEST_PROMPT = "A bright square moves to the right over a colourful background."
+TEST_PROMPTS = ("A bright square moves to the right over a colourful background.", "Night.")
 
 
 def device_and_dtype(device: str, dtype: str, *, large: bool = False) -> tuple[torch.device, torch.dtype]:
@@ -54,6 +54,9 @@ def load_pretrained(kind: Any, source: str, *, device: torch.device, dtype: torc
     Raises:
         ReelignError: no such model, or weights that do not fit; the first one is named.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     try:
         model, report = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **settings)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
@@ -186,7 +189,8 @@ def self_test_clip(num_frames: int, height: int = 48, width: int = 64) -> Tensor
 def self_test(
     reward: Reward,
     *,
-    expected: Mapping[str, float] | None = None,
+    expected: Mapping[str, float] | float | None = None,
+    prompts: tuple[str, str] = TEST_PROMPTS,
     num_frames: int = 2,
     fps: float = 8.0,
     tolerance: float = 1e-2,
@@ -195,7 +199,9 @@ def self_test(
 
     Args:
         reward: just loaded.
-        expected: the clip's score by dimension, as an earlier load of the same weights gave it; None checks the rest.
+        expected: the clip's score by dimension, as an earlier load of the same weights gave it; a number
+            where there is one dimension; None checks the rest.
+        prompts: of the clip, and of the other one.
         num_frames: of the clip, where the reward needs fewer.
         tolerance: how far scores may differ, times 1 + their size; half precision rounds.
     Returns:
@@ -203,11 +209,13 @@ def self_test(
     Raises:
         ReelignError: a score that is no number, that changes with its company, or that is not the expected one.
     """
+    if isinstance(expected, float | int):
+        expected = {reward.dimensions[0]: expected}
     length = max(num_frames, reward.frames_needed)
     clip = self_test_clip(length)
     with torch.no_grad():
-        alone = reward.score([clip], [TEST_PROMPT], fps=fps)
-        beside = reward.score([1 - self_test_clip(length, 40, 40), clip], ["Night.", TEST_PROMPT], fps=fps)
+        alone = reward.score([clip], prompts[:1], fps=fps)
+        beside = reward.score([1 - self_test_clip(length, 40, 40), clip], prompts[::-1], fps=fps)
     mend = "Download the weights again, and update reelign and transformers."
     scores = {}
     for dimension in reward.dimensions:

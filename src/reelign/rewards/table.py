@@ -14,6 +14,11 @@ REWARDS: dict[str, str] = {
     "pickscore": "reelign.rewards.pickscore:PickScore",
     "hpsv2": "reelign.rewards.hpsv2:HPSv2",
     "hpsv2.1": "reelign.rewards.hpsv2:HPSv21",
+    "videoreward": "reelign.rewards.videoreward:VideoReward",
+    "videoscore-qwen2-vl": "reelign.rewards.videoscore_qwen2_vl:VideoScoreQwen2VL",
+    "yolos": "reelign.rewards.yolos:YolosRemoval",
+    "videomae": "reelign.rewards.videomae:VideoMAEAction",
+    "vjepa2": "reelign.rewards.vjepa2:VJEPA2Consistency",
 }
 """Name -> `module:Class`; `opening.open_reward` opens one.
 
