@@ -97,7 +97,7 @@ def judge(workspace: str | Path, *, layers: list[Layer] | None = None, **setting
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "judge", layers, settings)
     with measured(opened.root, "judge"):
-        return ask_judges(opened, load_judges(wanted.judge), wanted)
+        return ask_judges(opened, load_judges(wanted.judge, {"reward": wanted.reward}), wanted)
 
 
 def annotate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Server:

@@ -11,8 +11,12 @@ def judge(settings: Settings = None, workspace: WorkspaceOption = Path(".")) -> 
     """Ask a judge, or a panel of them, about the candidates of every prompt.
 
     Example: `reelign judge -w wan judge=my_package.judges:careful`
+
+    A reward judges as `judge=reward:NAME`, with `reward.tie=0.1` and what else `reelign schema judge` shows.
     """
     from reelign import stages
 
     done = stages.judge(workspace, layers=layers(settings))
     print(f"{done.made} judgements made, {done.already_there} were there")
+    for sentence in done.unscored:
+        print(sentence)

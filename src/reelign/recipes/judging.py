@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
+from reelign.recipes.score_judging import answered, drawn_sides, score_pairs
 from reelign.records import Group, Judge, Judgement, Verdict, Video, Workspace, kind_of
+from reelign.rewards.judging import RewardJudge, RewardSettings
 from reelign.video import read_video
 
 
@@ -22,10 +23,12 @@ class JudgeSettings:
     """Whom to ask about what."""
 
     judge: str = "spriteworld-people"
-    """A judge's name or `package.module:object`."""
+    """A judge's name, `reward:NAME`, or `package.module:object`."""
     split: str = "train"
     adapter: str = ""
     seed: int = 0
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """Of a judge `reward:NAME`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Judged:
 
     made: int
     already_there: int
+    unscored: tuple[str, ...] = ()
+    """Of each reward that could not score some videos, a sentence; their pairs are left out and tried again."""
 
 
 def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings) -> Judged:
@@ -41,14 +46,17 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
 
     The side on which a video stands is drawn per judge and pair, and recorded. Interrupted, the same call goes on.
 
-    Only videos of one size are compared.
+    Only videos of one size are compared, but by rewards, which score each video by itself and once.
 
     Raises:
         ReelignError: no group has two candidates.
     """
     found = workspace.groups(settings.split, settings.adapter)
-    groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1]
-    if not groups:
+    rewards = [one for one in judges if isinstance(one, RewardJudge)]
+    others = [one for one in judges if not isinstance(one, RewardJudge)]
+    groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1] if others else []
+    scored = [group for group in found if len(group.videos) > 1] if rewards else []
+    if not groups and not scored:
         raise ReelignError(
             f"No prompt of split {settings.split!r} has two videos of one size to compare.",
             "Generate at least two candidates per prompt first: reelign generate -w WORKSPACE candidates=4",
@@ -60,14 +68,19 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
         for row in workspace.judgements()
     }
     made = there = 0
-    with tqdm(total=len(groups), desc="judge", unit="group") as bar:
+    verdicts, unscored = score_pairs(workspace, scored, rewards, asked, settings.seed)
+    for rows, known in verdicts:
+        workspace.add_judgements(rows)
+        made += len(rows)
+        there += known
+    with tqdm(total=len(groups), desc="judge", unit="group", disable=not groups) as bar:
         for group in groups:
-            rows, known = _ask_about(workspace, group, judges, asked, settings.seed)
+            rows, known = _ask_about(workspace, group, others, asked, settings.seed)
             workspace.add_judgements(rows)
             made += len(rows)
             there += known
             bar.update()
-    return Judged(made=made, already_there=there)
+    return Judged(made=made, already_there=there, unscored=unscored)
 
 
 def _by_size(group: Group) -> list[Group]:
@@ -86,7 +99,7 @@ def _ask_about(
     known = 0
     frames: dict[str, Tensor] = {}
     for one in judges:
-        pairs = [pair for pair in combinations(group.videos, 2) if not _answered(one, pair, asked)]
+        pairs = [pair for pair in combinations(group.videos, 2) if not answered(one, pair, asked)]
         known += (len(group.videos) * (len(group.videos) - 1) // 2 - len(pairs)) * len(one.dimensions)
         if not pairs:
             continue
@@ -110,18 +123,11 @@ def _check_sizes(group: Group, frames: dict[str, Tensor]) -> None:
         )
 
 
-def _answered(one: Judge, pair: tuple[Video, Video], asked: set[Any]) -> bool:
-    key = frozenset(video.id for video in pair)
-    return all((one.name, one.version, key, dimension) in asked for dimension in one.dimensions)
-
-
 def _verdicts(
     one: Judge, prompt: str, pairs: list[tuple[Video, Video]], frames: dict[str, Tensor], seed: int
 ) -> list[Judgement]:
     """One judge on some pairs of one prompt; its chance depends on who judges what, so that it can be asked again."""
-    chance = generator_from(seed, one.name, *(video.id for pair in pairs for video in pair))
-    swapped = torch.rand(len(pairs), generator=chance) < 0.5
-    shown = [(b, a) if swap else (a, b) for (a, b), swap in zip(pairs, swapped.tolist(), strict=True)]
+    shown, chance = drawn_sides(one, pairs, seed)
     verdicts = one.compare(
         torch.stack([frames[left.id] for left, _ in shown]),
         torch.stack([frames[right.id] for _, right in shown]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 JUDGES = {"spriteworld-people": "reelign.spriteworld.people:people"}
 """Judges that come with reelign. Any other is named as `package.module:object`."""
+PREFIXES = {"reward": "reelign.rewards.judging:reward_judge"}
+"""Rooms whose members judge: `reward:NAME` is what this function makes of NAME and the room's settings."""
 
 
 class Judge(Protocol):
@@ -61,14 +63,20 @@ def kind_of(judge: Judge) -> Literal["person", "critic", "reward"]:
     return found
 
 
-def load_judges(spec: str) -> list[Judge]:
-    """Find judges by name or as `package.module:object`.
+def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Judge]:
+    """Find judges by name, as `reward:NAME`, or as `package.module:object`.
 
     The object is a judge, a list or tuple of judges, or a class or function that gives either without arguments.
 
+    Args:
+        settings: of each of `PREFIXES`, such as {"reward": RewardSettings(...)}.
     Raises:
         ReelignError: an unknown name, a missing module or object, or something that is no judge.
     """
+    prefix, _, name = spec.partition(":")
+    if prefix in PREFIXES:
+        module_name, _, attribute = PREFIXES[prefix].partition(":")
+        return [_find(module_name, attribute)(name, (settings or {}).get(prefix))]
     target = JUDGES.get(spec, spec)
     module_name, colon, attribute = target.partition(":")
     if not (colon and module_name and attribute):
@@ -76,7 +84,8 @@ def load_judges(spec: str) -> list[Judge]:
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ReelignError(
             f"no judge is called {spec!r}",
-            f"{hint}Known are: {', '.join(JUDGES)}; any other is named as package.module:object.",
+            f"{hint}Known are: {', '.join(JUDGES)} and reward:NAME (`reelign rewards` lists them); "
+            "any other is named as package.module:object.",
         )
     judges = _judges_of(_find(module_name, attribute), target)
     if not judges:

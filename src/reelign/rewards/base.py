@@ -46,6 +46,8 @@ class Reward(ABC):
     version: str
     """Changes whenever the same video might be scored differently: weights, preprocessing, templates."""
     dimensions: tuple[str, ...]
+    relative: bool = False
+    """Whether a score depends on the other videos of its batch: such scores are neither kept nor cached."""
 
     @property
     def differentiable(self) -> bool:

@@ -47,6 +47,7 @@ class Compressed(Reward):
         self.name = reward.name
         self.version = f"{reward.version} after H.264 at crf {crf}"
         self.dimensions = reward.dimensions
+        self.relative = reward.relative
 
     @property
     def differentiable(self) -> bool:

@@ -77,6 +77,7 @@ class Composed(Reward):
             for dimension, weight in part.weights.items()
         }
         self.dimensions = (OVERALL, *self.weights)
+        self.relative = any(part.normalise == "group" or reward.relative for part, reward in self.parts)
         self.version = "; ".join(
             f"{called} {reward.version} {dict(part.weights)} {part.normalise} {part.cap}"
             for called, (part, reward) in zip(names, self.parts, strict=True)

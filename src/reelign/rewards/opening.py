@@ -22,6 +22,28 @@ def open_reward(spec: str, **settings: Any) -> Reward:
     Raises:
         ReelignError: an unknown name or setting, a missing module, weights that cannot be loaded, no server there.
     """
+    found, settings = _located(spec, settings)
+    if isinstance(found, Reward):
+        return found
+    opened = found(**settings)
+    if not isinstance(opened, Reward):
+        raise ReelignError(
+            f"{spec} gave {type(opened).__name__} and no reward.", "Derive its class from reelign.rewards.Reward."
+        )
+    return opened
+
+
+def check_reward(spec: str, **settings: Any) -> None:
+    """Refuse a name or settings that `open_reward` would refuse, before hours of work; no weights are loaded.
+
+    Raises:
+        ReelignError: an unknown name or setting, or a missing module.
+    """
+    _located(spec, settings)
+
+
+def _located(spec: str, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What `spec` names, and the settings to call it with."""
     found: Any
     if spec.startswith(("http://", "https://")):
         found, settings = _import("reelign.rewards.client:RewardClient", spec), {"url": spec, **settings}
@@ -30,16 +52,11 @@ def open_reward(spec: str, **settings: Any) -> Reward:
     if isinstance(found, Reward):
         if settings:
             raise ReelignError(f"{spec} is opened already and takes no {', '.join(settings)}.", "Name its class.")
-        return found
-    if not callable(found):
+    elif not callable(found):
         raise ReelignError(f"{spec} is no reward: it is {type(found).__name__}.", "Name a class that gives a Reward.")
-    _check_settings(spec, found, settings)
-    opened = found(**settings)
-    if not isinstance(opened, Reward):
-        raise ReelignError(
-            f"{spec} gave {type(opened).__name__} and no reward.", "Derive its class from reelign.rewards.Reward."
-        )
-    return opened
+    else:
+        _check_settings(spec, found, settings)
+    return found, settings
 
 
 def card_of(name: str) -> RewardCard:
