@@ -15,6 +15,7 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.recipes.clips import Clip, latent_shapes, load_latents, stored_latents
+from reelign.recipes.defect_segments import defect_segments
 from reelign.records import (
     PairPolicy,
     Video,
@@ -27,7 +28,7 @@ from reelign.records import (
     standings,
 )
 from reelign.records.pair_policies import SMALL_MARGIN
-from reelign.records.segments import Segments
+from reelign.records.segments import Segments, segments_cell
 from reelign.training import SharedLatents
 from reelign.training.caches import file_hash
 
@@ -216,11 +217,19 @@ def workspace_preferences(
     *,
     split: str = "train",
     adapter: str = "",
+    defects: bool = False,
 ) -> PreferenceData:
-    """The preferences that follow from the workspace's judgements by majority vote."""
-    groups = workspace.groups(split, adapter)
-    votes = majority(workspace.judgements())
+    """The preferences that follow from the workspace's judgements by majority vote.
+
+    With `defects` the stretches in which judges marked some become segments with verdicts of their own.
+    """
+    groups, judgements = workspace.groups(split, adapter), workspace.judgements()
+    votes = majority(judgements)
     found = preferences(groups, votes, weights=weights, pairs=pairs)
+    segments = None
+    if defects:
+        counted = [each for each in judgements if weights is None or weights.get(each.dimension)]
+        segments = defect_segments(found.pairs, counted, (video for group in groups for video in group.videos))
     clips = {video.id: _clip(workspace, video) for group in groups for video in group.videos}
     prompts = {group.prompt.id: row for row, group in enumerate(groups)}
     return PreferenceData(
@@ -228,8 +237,11 @@ def workspace_preferences(
         chosen=[clips[pair.chosen] for pair in found.pairs],
         rejected=[clips[pair.rejected] for pair in found.pairs],
         rows=[prompts[pair.prompt_id] for pair in found.pairs],
-        key=content_key([[pair.chosen, pair.rejected] for pair in found.pairs]),
+        key=content_key(
+            [[pair.chosen, pair.rejected] for pair in found.pairs], *([segments_cell(each) for each in segments or ()])
+        ),
         left_out=found.left_out,
+        segments=segments,
         margins=[pair.margin for pair in found.pairs],
         candidates=[
             Candidate(clips[each.video], prompts[each.prompt_id], each.score)

@@ -37,6 +37,9 @@ class AlignSettings:
     """Pairs with a smaller margin are left out (KTO: videos nearer to indifference; RWR: groups that are closer)."""
     weights: Mapping[str, float] | None = None
     """Weight of each judged dimension in a preference; None counts all alike."""
+    defects: Literal["ignored", "segments"] = "ignored"
+    """`segments` trains on the stretches of time in which the workspace's judges marked defects: where one of two
+    videos has one the other is better, where both have nothing is learnt, elsewhere the pair's verdict holds."""
     real: str = ""
     """A CSV or Parquet file of (prompt, video): real clips, for `anchors.real` and for ground-truth pairs."""
     histogram_alpha: float = 0.0
@@ -103,5 +106,7 @@ class AlignSettings:
         for name, needs in (("anchors.real", self.anchors.real), ("pairs=ground_truth", self.pairs == "ground_truth")):
             if needs and not self.real:
                 raise ValueError(f"real must name a file of (prompt, video) for {name}, got ''")
+        if self.defects == "segments" and self.pairs == "ground_truth":
+            raise ValueError("defects=segments follows from judgements, and pairs=ground_truth has none")
         if self.real and not self.anchors.real and self.pairs != "ground_truth":
             raise ValueError(f"real={self.real} does nothing by itself; set anchors.real or pairs=ground_truth")
