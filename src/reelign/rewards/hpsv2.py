@@ -95,10 +95,12 @@ class HPSv2(ClipReward):
 
     def open(self, model: str, tokenizer: str, device: torch.device, dtype: torch.dtype) -> ClipTower:
         from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+        from transformers.initialization import no_init_weights
 
         geometry = tokenizer or self.tokenizer
         config: Any = load_part(CLIPConfig, geometry)
-        clip = CLIPModel(config).to(dtype)
+        with no_init_weights():
+            clip = CLIPModel(config).to(dtype)
         weights = read_weights(fetch_file(model, self.files))
         load_strictly(clip, from_open_clip(weights), model)
         clip.to(device).eval().requires_grad_(False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -42,7 +42,9 @@ def device_and_dtype(device: str, dtype: str, *, large: bool = False) -> tuple[t
         raise ReelignError(f"There is no device {device!r}: {error}.", "Give cpu, cuda, cuda:1 or auto.") from error
 
 
-def load_pretrained(kind: Any, source: str, *, device: torch.device, dtype: torch.dtype, **settings: Any) -> Any:
+def load_pretrained(
+    kind: Any, source: str, *, device: torch.device, dtype: torch.dtype, apart: str = "", **settings: Any
+) -> Any:
     """A model of transformers from a hub id or folder, every weight in its place, frozen and in eval mode.
 
     transformers itself only warns of weights that it lacks (they stay random) or has no place for.
@@ -50,6 +52,7 @@ def load_pretrained(kind: Any, source: str, *, device: torch.device, dtype: torc
     Args:
         kind: the class, such as CLIPModel.
         source: hub id or folder.
+        apart: keys that begin so belong to a head of their own, which `read_part` reads; "" is none.
         settings: what else its `from_pretrained` takes.
     Raises:
         ReelignError: no such model, or weights that do not fit; the first one is named.
@@ -64,7 +67,8 @@ def load_pretrained(kind: Any, source: str, *, device: torch.device, dtype: torc
             f"{source} could not be loaded as {kind.__name__}: {error}",
             "Check the hub id or folder; without a network the model must be in the cache of Hugging Face.",
         ) from error
-    _refuse(source, kind.__name__, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+    unexpected = [key for key in report["unexpected_keys"] if not (apart and str(key).startswith(apart))]
+    _refuse(source, kind.__name__, report["missing_keys"], unexpected, report["mismatched_keys"])
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -158,6 +162,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
         raise ReelignError(f"{path} holds no state dict of tensors.", "Name the file of weights itself.")
     return held
+
+
+def read_part(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a folder's .safetensors files whose keys begin with `prefix`, without it; the rest is not read."""
+    part: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            held = [key for key in list(file.keys()) if key.startswith(prefix)]
+            part |= {key.removeprefix(prefix): file.get_tensor(key) for key in held}
+    return part
 
 
 def fingerprint(*modules: nn.Module) -> str:

@@ -19,6 +19,8 @@ REWARDS: dict[str, str] = {
     "yolos": "reelign.rewards.yolos:YolosRemoval",
     "videomae": "reelign.rewards.videomae:VideoMAEAction",
     "vjepa2": "reelign.rewards.vjepa2:VJEPA2Consistency",
+    "videoscore": "reelign.rewards.videoscore:VideoScore",
+    "videoscore-v1.1": "reelign.rewards.videoscore:VideoScoreV11",
 }
 """Name -> `module:Class`; `opening.open_reward` opens one.
 
