@@ -19,7 +19,7 @@ import torch
 from reelign.config import Layer, resolve
 from reelign.costs import measured
 from reelign.errors import ReelignError
-from reelign.evaluation import Evaluated, check_prompts, load_scorer
+from reelign.evaluation import Evaluated, check_scorer
 from reelign.evaluation import evaluate as compare_videos
 from reelign.files import write_text
 from reelign.generators import Generator, resolve_model
@@ -185,8 +185,7 @@ def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **sett
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "evaluate", layers, settings)
     # Before hours of sampling, not after.
-    load_scorer(wanted.scorer)
-    check_prompts(wanted.scorer, [prompt.text for prompt in opened.prompts(wanted.split)])
+    check_scorer(wanted.scorer, wanted.reward, [prompt.text for prompt in opened.prompts(wanted.split)])
     folder = run_folder(opened, wanted.run)
     own = settings_of(opened, "generate")
     sampling = replace(own, split=wanted.split, candidates=wanted.seeds, seed=wanted.seed)

@@ -3,7 +3,7 @@
 from reelign.evaluation.bootstrap import Interval, paired_bootstrap
 from reelign.evaluation.card import CardSample, is_repository, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
-from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, check_prompts, evaluate, load_scorer
+from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, check_scorer, evaluate, load_scorer
 from reelign.evaluation.paired import (
     Comparison,
     DimensionComparison,
@@ -27,7 +27,7 @@ __all__ = [
     "Report",
     "ReportSample",
     "WinRate",
-    "check_prompts",
+    "check_scorer",
     "compare",
     "draw_curves",
     "evaluate",

@@ -15,6 +15,8 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison, compare
 from reelign.records import Video, Workspace
+from reelign.rewards.judging import PREFIX, RewardScorer, RewardSettings, reward_judge
+from reelign.rewards.opening import check_reward
 from reelign.video import read_video
 
 
@@ -48,12 +50,14 @@ class EvaluateSettings:
     seeds: int = 4
     """Videos per prompt on each side."""
     scorer: str = "spriteworld-truth"
-    """A scorer's name or `package.module:object`."""
+    """A scorer's name, `reward:NAME`, or `package.module:object`."""
     tie: float = 0.01
     """Mean rewards no further apart than this are a tie in the win rate."""
     resamples: int = 2000
     seed: int = 1000
     """Of the evaluation's noise, apart from the training candidates'."""
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """Of a scorer `reward:NAME`; its own tie band plays no part here, `tie` above does."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "resamples"):
@@ -74,18 +78,26 @@ class Evaluated:
     aligned_scores: dict[str, Tensor] = field(repr=False)
 
 
-def load_scorer(spec: str) -> Scorer:
-    """Find a scorer by name or as `package.module:object`."""
+def load_scorer(spec: str, reward: RewardSettings | None = None) -> Scorer:
+    """Find a scorer by name, as `reward:NAME` opened with its settings, or as `package.module:object`."""
+    if spec.startswith(PREFIX):
+        return RewardScorer(reward_judge(spec.removeprefix(PREFIX), reward))
     scorer: Scorer = _load(SCORERS.get(spec, spec))
     return scorer
 
 
-def check_prompts(spec: str, prompts: Sequence[str]) -> None:
-    """Refuse prompts that a scorer is known not to understand, before hours of sampling.
+def check_scorer(spec: str, reward: RewardSettings, prompts: Sequence[str]) -> None:
+    """Refuse a scorer that is not there, and prompts that it is known not to understand, before hours of sampling.
+
+    A reward is looked up and not opened: until the videos are there, its weights would only take the generator's room.
 
     Raises:
-        ReelignError: such a prompt.
+        ReelignError: an unknown scorer, or such a prompt.
     """
+    if spec.startswith(PREFIX):
+        check_reward(spec.removeprefix(PREFIX), **reward.options)
+        return
+    load_scorer(spec)
     if spec not in PROMPT_CHECKS:
         return
     try:
@@ -114,7 +126,7 @@ def evaluate(workspace: Workspace, base: list[Video], aligned: list[Video], sett
             "The videos of base and aligned were not made with the same prompts and seeds.",
             "Run reelign evaluate again; it makes both sides alike.",
         )
-    scorer = load_scorer(settings.scorer)
+    scorer = load_scorer(settings.scorer, settings.reward)
     text = {prompt.id: prompt.text for prompt in workspace.prompts()}
     cells = [(prompt, index) for prompt in prompts for index in range(settings.seeds)]
     scores = [_scored(scorer, workspace, side, cells, text) for side in (before, after)]
@@ -138,7 +150,9 @@ def _scored(
     for cells_read in _chunks(there, side):
         prompts = [text[cell[0]] for cell in cells_read]
         with torch.no_grad():
-            scores = _checked(scorer(_frames(workspace, [side[cell] for cell in cells_read]), prompts), prompts)
+            found = _called(scorer, workspace, [side[cell] for cell in cells_read], prompts)
+        # A reward says NaN of a sample that it could not score, which is a failed sample like one that was not made.
+        scores = _checked(found, prompts, may_fail=isinstance(scorer, RewardScorer))
         if parts and scores.keys() != parts[0].keys():
             raise ReelignError(
                 f"The scorer scored some videos on {', '.join(parts[0])} and others on {', '.join(scores)}.",
@@ -160,7 +174,7 @@ def _chunks(cells: list[Cell], side: dict[Cell, Video]) -> Iterator[list[Cell]]:
         yield cells[start : start + size]
 
 
-def _checked(found: Any, prompts: list[str]) -> dict[str, Tensor]:
+def _checked(found: Any, prompts: list[str], *, may_fail: bool) -> dict[str, Tensor]:
     """What a scorer returned, if it is what a scorer returns."""
     mend = "A scorer returns {dimension: tensor (videos,)}, finite, higher is better."
     if not isinstance(found, dict) or not found or not all(isinstance(each, Tensor) for each in found.values()):
@@ -169,7 +183,7 @@ def _checked(found: Any, prompts: list[str]) -> dict[str, Tensor]:
         if values.shape != (len(prompts),):
             raise ReelignError(f"The scorer returned {name} as {tuple(values.shape)} for {len(prompts)} videos.", mend)
         for value, prompt in zip(values.tolist(), prompts, strict=True):
-            if not math.isfinite(value):
+            if not math.isfinite(value) and not (may_fail and math.isnan(value)):
                 raise ReelignError(f"The scorer's {name} of a video of {prompt!r} is {value}.", mend)
     return found
 
@@ -188,6 +202,14 @@ def _measured(
     return {name: (both[0][name], both[1][name]) for name in both[0]}
 
 
+def _called(scorer: Scorer, workspace: Workspace, videos: list[Video], prompts: list[str]) -> Any:
+    if not isinstance(scorer, RewardScorer):
+        return scorer(_frames(workspace, videos), prompts)
+    # A reward may sample frames by time; the videos of one sampling have one rate.
+    clips = [read_video(workspace.video_path(video)) for video in videos]
+    return scorer(torch.stack([clip.frames for clip in clips]), prompts, fps=clips[0].fps)
+
+
 def _frames(workspace: Workspace, videos: list[Video]) -> Tensor:
     return torch.stack([read_video(workspace.video_path(video)).frames for video in videos])
 
@@ -200,5 +222,6 @@ def _load(spec: str) -> Any:
         near = "; a module in the current folder needs PYTHONPATH=. before the command" if attribute else ""
         raise ReelignError(
             f"There is no scorer {spec!r}: {error}.",
-            f"Known are {', '.join(SCORERS)}; any other is named as package.module:object{near}.",
+            f"Known are {', '.join(SCORERS)} and reward:NAME (`reelign rewards` lists them); any other is named as "
+            f"package.module:object{near}.",
         ) from error
