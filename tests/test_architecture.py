@@ -12,7 +12,19 @@ FLOORS = {
     1: ("generators", "rewards", "critics"),
     2: ("training",),
     3: ("recipes", "evaluation", "annotate"),
-    4: ("config", "costs", "opening", "stages", "reporting", "publishing", "demo", "cli", "__init__", "__main__"),
+    4: (
+        "config",
+        "costs",
+        "opening",
+        "stages",
+        "reward_stages",
+        "reporting",
+        "publishing",
+        "demo",
+        "cli",
+        "__init__",
+        "__main__",
+    ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 GROUND = ("errors", "files")

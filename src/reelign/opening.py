@@ -22,6 +22,7 @@ from reelign.generators import Generator, check_supported, load_generator, pipel
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
+from reelign.recipes.reward_settings import RewardSettings
 from reelign.records import Workspace
 from reelign.training import load_adapter
 from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE, saved_weights
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Any]] = {
     "annotate": AnnotateSettings,
     "align": AlignSettings,
     "evaluate": EvaluateSettings,
+    "reward": RewardSettings,
 }
 
 
