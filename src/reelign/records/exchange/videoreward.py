@@ -36,6 +36,9 @@ class RewardRow:
     models: tuple[str, str] = ("", "")
     fps: tuple[float | None, float | None] = (None, None)
     num_frames: tuple[int | None, int | None] = (None, None)
+    scores: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Mean opinion scores of both videos by dimension, from the columns MOS_A_VQ, MOS_B_VQ …; 0 is none, as in the
+    authors' code. They are read and not written."""
 
 
 def write_rows(path: str | Path, rows: Iterable[RewardRow]) -> None:
@@ -136,6 +139,7 @@ def _row(where: str, row: dict[str, str | None], dimensions: Sequence[str]) -> R
     try:
         fps = (_number(row.get("fps_A")), _number(row.get("fps_B")))
         num_frames = (_whole(_number(row.get("num_frames_A"))), _whole(_number(row.get("num_frames_B"))))
+        scores = _scores(row, dimensions)
     except ValueError as error:
         raise ReelignError(f"{where}: {error}", "Correct it or leave it empty.") from None
     return RewardRow(
@@ -145,7 +149,13 @@ def _row(where: str, row: dict[str, str | None], dimensions: Sequence[str]) -> R
         models=(row.get("A_model") or "", row.get("B_model") or ""),
         fps=fps,
         num_frames=num_frames,
+        scores=scores,
     )
+
+
+def _scores(row: dict[str, str | None], dimensions: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    found = {name: [_number(row.get(f"MOS_{side}_{name}")) or None for side in SIDES] for name in dimensions}
+    return {name: (pair[0], pair[1]) for name, pair in found.items() if any(pair)}
 
 
 def _number(cell: str | None) -> float | None:
