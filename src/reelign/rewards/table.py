@@ -21,6 +21,7 @@ REWARDS: dict[str, str] = {
     "vjepa2": "reelign.rewards.vjepa2:VJEPA2Consistency",
     "videoscore": "reelign.rewards.videoscore:VideoScore",
     "videoscore-v1.1": "reelign.rewards.videoscore:VideoScoreV11",
+    "videoscore2": "reelign.rewards.videoscore2:VideoScore2",
 }
 """Name -> `module:Class`; `opening.open_reward` opens one.
 

@@ -91,7 +91,7 @@ class VideoScore(Reward):
     """
 
     card = RewardCard(
-        what="Five aspects of a video by Mantis-8B (Idefics2), regressed on scores of 1 to 4 that people gave; 16 frames",
+        what="Five aspects of a video by Mantis-8B (Idefics2), regressed on scores that people gave; 16 frames",
         dimensions=DIMENSIONS,
         differentiable=True,
         frames_needed=1,
