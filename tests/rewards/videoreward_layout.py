@@ -54,17 +54,22 @@ class OldLayout(nn.Module):
         return scores.diagonal(dim1=1, dim2=2) if scores.shape[2] == 3 else scores[..., 0]
 
 
+def wrap(base: Any, head_width: int, *, rank: int = 4) -> Any:
+    """The PEFT model over a base model whose table has the reward tokens' rows."""
+    model = OldLayout(base, head_width)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    targets = [name for name in linear if not any(part in name for part in ("lm_head", "rm_head", "visual"))]
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=targets, bias="none")
+    return get_peft_model(model, lora).eval()
+
+
 def trained(base: Any, head_width: int) -> tuple[Any, Any]:
     """The tokenizer with its three tokens, and the PEFT model with weights as if trained."""
     words = tokenizer()
     words.add_special_tokens({"additional_special_tokens": TOKENS})
     base = copy.deepcopy(base)
     base.resize_token_embeddings(len(words), mean_resizing=False)
-    model = OldLayout(base, head_width)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    targets = [name for name in linear if not any(part in name for part in ("lm_head", "rm_head", "visual"))]
-    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.05, target_modules=targets, bias="none")
-    wrapped = get_peft_model(model, lora).eval()
+    wrapped = wrap(base, head_width)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in wrapped.named_parameters():
