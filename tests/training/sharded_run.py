@@ -63,10 +63,10 @@ def assert_gradients_are_those_of(alone: Policy, split: Policy) -> None:
 @torch.no_grad()
 def assert_weights_that_are_exchanged_are_seen(policy: Policy) -> None:
     """By the very next forward, with no backward in between."""
-    before, state = errors_of(policy), {name: each.clone() for name, each in policy.state_dict().items()}
-    policy.load_state_dict({name: each + 0.1 for name, each in state.items()})
-    moved = errors_of(policy)
+    before = errors_of(policy)
+    policy.average = {name: each + 0.1 for name, each in policy.state_dict().items()}
+    with policy.using("average"):
+        moved = errors_of(policy)
     assert not torch.equal(moved["policy"], before["policy"])
     assert torch.equal(moved["reference"], before["reference"])
-    policy.load_state_dict(state)
     assert torch.equal(errors_of(policy)["policy"], before["policy"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
-from reelign.generators import Conditioning, Generator
+from reelign.generators import Conditioning, Generator, load_generator
 from reelign.training import HeldOutPairs, LoRA, MonitorSettings, Policy, velocity_errors
 
 SETTINGS = MonitorSettings(held_out=0.5, every=2)
@@ -77,6 +78,27 @@ def test_a_look_leaves_weights_gradients_and_chance_alone(policy: Policy, pairs:
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
     assert all(parameter.grad is None for parameter in policy.parameters.values())
     assert torch.equal(chance, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_where_an_average_is_kept_it_is_what_is_looked_at(
+    tiny_wan_folder: Path, pairs: Tensor, each: Conditioning, dtype: torch.dtype
+) -> None:
+    policy = Policy(load_generator(str(tiny_wan_folder), dtype=dtype), LoRA(rank=4))
+    monitor = HeldOutPairs(pairs, each, SETTINGS)
+    move(policy)
+    policy.refresh()
+    of_average = monitor.look(policy)
+    policy.average = {name: value.clone() for name, value in policy.state_dict().items()}
+    move(policy, 0.2)
+    policy.refresh()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    average = {name: value.clone() for name, value in policy.average.items()}
+    assert monitor.look(policy) == of_average
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    assert all(torch.equal(average[name], value) for name, value in policy.average.items())
+    policy.average = None
+    assert monitor.look(policy) != of_average
 
 
 def test_a_look_draws_its_noise_once_a_quarter(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
@@ -208,6 +209,23 @@ def test_ctrl_c_finishes_the_step_and_keeps_it(tiny_wan_folder: Path, pairs: Ten
     assert same(resumed.policy.state_dict(), whole.policy.state_dict())
 
 
+def test_an_average_with_warm_up_forgets_the_first_weights_at_once(
+    tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path
+) -> None:
+    """Decays of 1/10, 2/11 and 3/12, and at last the setting's own."""
+    settings = replace(SETTINGS, steps=4, ema_decay=0.24, ema_warmup=True, checkpoint_every=1, keep_checkpoints=4)
+    assert [settings.decay(step) for step in range(4)] == [0.1, 2 / 11, 0.24, 0.24]
+    trainer = dpo_trainer(load_generator(str(tiny_wan_folder)), pairs, settings, tmp_path)
+    trainer.train()
+    average: dict[str, Tensor] = {}
+    for decay, folder in zip([0.0, 2 / 11, 0.24, 0.24], checkpoint_folders(tmp_path / "checkpoints"), strict=True):
+        weights = load_file(folder / "weights.safetensors")
+        average = {name: decay * average.get(name, 0 * each) + (1 - decay) * each for name, each in weights.items()}
+    assert trainer.ema is not None
+    for name, tensor in average.items():
+        torch.testing.assert_close(trainer.ema[name], tensor)
+
+
 @pytest.mark.parametrize("bad", [{"gradient": math.nan}, {"gradient": math.inf}, {"loss": math.nan, "gradient": 1.0}])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
     tiny_wan_folder: Path, pairs: Tensor, tmp_path: Path, bad: dict[str, float]
@@ -337,6 +355,7 @@ def test_a_run_with_checkpointed_activations_is_the_same_run(
         {"weight_decay": -0.1},
         {"checkpoint_minutes": -1.0},
         {"ema_decay": 1.0},
+        {"ema_warmup": True},
         {"ema_decay": -0.1},
         {"betas": (0.9, 1.0)},
     ],

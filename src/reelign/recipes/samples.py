@@ -88,7 +88,7 @@ class SampleVideos:
             self.look(0, policy)
 
     def look(self, step: int, policy: Policy) -> None:
-        """Sample every prompt with the policy as it stands; the base's are made at the first look."""
+        """Sample every prompt with the policy as it would be saved now; the base's are made at the first look."""
         name, main = f"step-{step:06d}", policy.ranks.main
         if not all(path.exists() for path in self._paths("base")):
             with policy.using("reference"):
@@ -96,7 +96,8 @@ class SampleVideos:
             if main:
                 self._write("base", base, policy.generator)
         # Every rank samples, since each may hold a part of the weights; one decodes and writes.
-        own = self._sample(policy.generator)
+        with policy.using("average"):
+            own = self._sample(policy.generator)
         if main:
             self._write(name, own, policy.generator)
             self._show(step, name)

@@ -49,7 +49,9 @@ class MonitorSettings:
 class HeldOutPairs:
     """Looks at pairs of a held-out split, each at one fixed draw in every quarter of the family's training levels.
 
-    The draws are the same at every look, so that two looks differ by the policy alone. Metrics, with errors as the
+    The draws are the same at every look, so that two looks differ by the policy alone. Where a moving average is kept
+    it is looked at, since it is what the run leaves; metrics of the training batches are of the weights that train.
+    Metrics, with errors as the
     family's own loss weighs them:
 
         held_out/accuracy_q1 … q4      implicit accuracy, from the cleanest quarter to the noisiest; ½ knows nothing
@@ -89,8 +91,9 @@ class HeldOutPairs:
 
     @torch.no_grad()
     def look(self, policy: Policy) -> dict[str, float]:
-        """The metrics of the policy as it stands."""
-        found = [self._quarter(policy, quarter) for quarter in range(QUARTERS)]
+        """The metrics of the policy, or of its average, as it stands."""
+        with policy.using("average"):
+            found = [self._quarter(policy, quarter) for quarter in range(QUARTERS)]
         errors, references, distances = zip(*found, strict=True)
         metrics = {
             f"held_out/accuracy_q{quarter + 1}": implicit_accuracy(errors[quarter], references[quarter])

@@ -19,7 +19,7 @@ from reelign.training.masters import Masters
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.sharding import shard, split_like, whole
 
-Weights = Literal["policy", "reference"]
+Weights = Literal["policy", "reference", "average"]
 TAKE_ADAPTERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Layers that peft can put an adapter on."""
 
@@ -120,12 +120,25 @@ class Policy:
         self.masters = Masters(trained)
         self.parameters: dict[str, nn.Parameter] = self.masters.parameters
         """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
+        self.average: dict[str, Tensor] | None = None
+        """The moving average of `parameters` where a trainer keeps one: what is saved at its end."""
 
     @contextlib.contextmanager
     def using(self, weights: Weights) -> Iterator[None]:
-        """Run the block under the named weights; `reference` is the base without the adapter."""
-        if weights == "policy":
+        """Run the block under the named weights, without gradients but for `policy`.
+
+        `reference` is the base without the adapter, `average` the moving average, which is the policy where none is
+        kept. They are exchanged in place, bit for bit and without a second copy.
+        """
+        if weights == "policy" or (weights == "average" and self.average is None):
             yield
+            return
+        if weights == "average":
+            self._exchange_average()
+            try:
+                yield
+            finally:
+                self._exchange_average()
             return
         pipeline, denoisers = self.generator.pipeline, dict(self.generator.denoisers)
         if self.lora is None and not self.frozen:
@@ -146,6 +159,15 @@ class Policy:
                     setattr(pipeline, component, denoiser)
                 else:
                     _adapters(denoiser, on=True)
+
+    @torch.no_grad()
+    def _exchange_average(self) -> None:
+        assert self.average is not None
+        for name, parameter in self.parameters.items():
+            held = parameter.detach().clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(held)
+        self.refresh()
 
     def refresh(self) -> None:
         """Let the model compute with what the optimiser has moved."""

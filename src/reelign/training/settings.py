@@ -22,7 +22,12 @@ class TrainerSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
-    """Decay of a moving average of the weights, which becomes the adapter; 0 keeps none."""
+    """Decay of a moving average of the weights, which becomes the adapter; 0 keeps none. It begins at the weights after
+    the first step, of which `ema_decay ** (steps - 1)` is left at the end: 0.2 % of 300 steps at 0.98, but 90 % of 100
+    at 0.999."""
+    ema_warmup: bool = False
+    """Begin with a small decay, min(ema_decay, (1 + n) / (10 + n)) after n steps, so that the first weights are soon
+    forgotten whatever the decay; for runs shorter than some 3 / (1 - ema_decay) steps."""
     checkpoint_every: int = 50
     checkpoint_minutes: float = 0.0
     """A checkpoint also after so many minutes without one; 0 goes by steps alone."""
@@ -50,8 +55,14 @@ class TrainerSettings:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be a share in [0, 1), got {self.ema_decay}")
+        if self.ema_warmup and not self.ema_decay:
+            raise ValueError("ema_warmup is of a moving average; set ema_decay too")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be shares in [0, 1), got {self.betas}")
+
+    def decay(self, updates: int) -> float:
+        """Decay of the moving average after so many steps before this one."""
+        return min(self.ema_decay, (1 + updates) / (10 + updates)) if self.ema_warmup else self.ema_decay
 
     def rate(self, step: int) -> float:
         """Share of the learning rate that the step with index `step` (0-based) takes, in [0, 1]."""

@@ -60,11 +60,15 @@ class Trainer(Generic[BatchT]):
         self.monitors = list(monitors)
         self.skipped = self.skipped_in_a_row = 0
         self._saved_at = time.monotonic()
-        self.ema: dict[str, Tensor] | None = None
         if optimisers is None:
             optimisers = [make_optimiser(policy.parameters.values(), settings)]
         self.optimisers = list(optimisers)
         self.learning_rates = [[group["lr"] for group in one.param_groups] for one in self.optimisers]
+
+    @property
+    def ema(self) -> dict[str, Tensor] | None:
+        """The moving average of the weights, where one is kept."""
+        return self.policy.average
 
     @property
     def checkpoints(self) -> Path:
@@ -124,7 +128,7 @@ class Trainer(Generic[BatchT]):
             for optimiser in self.optimisers:
                 optimiser.step()
             self.policy.refresh()
-            self._update_ema()
+            self._update_ema(step - self.skipped)
         else:
             self._skip(step, batch)
         if (step + 1) % self.settings.check_ranks_every == 0:
@@ -151,14 +155,15 @@ class Trainer(Generic[BatchT]):
                 "Look at these videos, lower the learning rate, or start again from an earlier checkpoint.",
             )
 
-    def _update_ema(self) -> None:
+    def _update_ema(self, updates: int) -> None:
+        """Move the average towards the weights; so many steps have moved them before."""
         if not self.settings.ema_decay:
             return
         current = self.policy.state_dict()
-        if self.ema is None:
-            self.ema = {name: tensor.clone() for name, tensor in current.items()}
-        for name, average in self.ema.items():
-            average.lerp_(current[name], 1 - self.settings.ema_decay)
+        if self.policy.average is None:
+            self.policy.average = {name: tensor.clone() for name, tensor in current.items()}
+        for name, average in self.policy.average.items():
+            average.lerp_(current[name], 1 - self.settings.decay(updates))
 
     def _is_late(self) -> bool:
         """Whether the last checkpoint is too long ago, by the clock."""
@@ -190,7 +195,8 @@ class Trainer(Generic[BatchT]):
             split_optimiser_state(optimiser)
         self.stream.load_state_dict(saved.stream)
         parameters = self.policy.parameters
-        self.ema = saved.ema and {name: split_like(each, parameters[name]) for name, each in saved.ema.items()}
+        average = saved.ema and {name: split_like(each, parameters[name]) for name, each in saved.ema.items()}
+        self.policy.average = average
         if isinstance(self.step, Stateful):
             self.step.load_state_dict(saved.extra.get("step", {}))
         for monitor, state in zip(self.monitors, saved.extra.get("monitors", ()), strict=False):
