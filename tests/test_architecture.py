@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "reelign"
 
 FLOORS = {
-    0: ("errors", "files", "video", "diffusion", "objectives", "records"),
+    0: ("errors", "files", "naming", "video", "diffusion", "objectives", "records"),
     1: ("generators", "rewards", "critics"),
     2: ("training",),
     3: ("recipes", "evaluation", "annotate"),
@@ -27,7 +27,7 @@ FLOORS = {
     ),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-GROUND = ("errors", "files")
+GROUND = ("errors", "files", "naming")
 """What every floor stands on."""
 BESIDE = "spriteworld"
 """May import floors 0 to 2; below floor 4 it is known by name alone."""

@@ -26,7 +26,7 @@ def test_a_name_a_class_a_function_and_a_reward_open() -> None:
         ("flickr", {}, "No reward is called 'flickr'.*\n.*Did you mean 'flicker'"),
         ("nothing like it", {}, "Known are .*flicker"),
         (f"{HERE}:Ligth", {}, "has no 'Ligth'.*\n.*Did you mean 'Light'"),
-        ("nowhere_at_all:Light", {}, "nowhere_at_all of the reward .* cannot be imported"),
+        ("nowhere_at_all:Light", {}, "the reward's module 'nowhere_at_all' cannot be imported"),
         (f"{HERE}:Light", {"gian": 1.0}, "takes no setting 'gian'.*\n.*Did you mean 'gain'.*It takes: gain"),
         ("flicker", {"model": "x"}, "takes no setting 'model'.*\nIt takes: no settings"),
         (f"{HERE}:factory", {}, "cannot be opened so: missing a required"),

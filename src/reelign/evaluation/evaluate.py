@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison, compare
+from reelign.naming import is_object_name, named_object
 from reelign.records import Video, Workspace
 from reelign.rewards.judging import PREFIX, RewardScorer, RewardSettings, reward_judge
 from reelign.rewards.opening import check_reward
@@ -215,13 +215,10 @@ def _frames(workspace: Workspace, videos: list[Video]) -> Tensor:
 
 
 def _load(spec: str) -> Any:
-    module, _, attribute = spec.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        near = "; a module in the current folder needs PYTHONPATH=. before the command" if attribute else ""
+    if not is_object_name(spec):
         raise ReelignError(
-            f"There is no scorer {spec!r}: {error}.",
+            f"There is no scorer {spec!r}.",
             f"Known are {', '.join(SCORERS)} and reward:NAME (`reelign rewards` lists them); any other is named as "
-            f"package.module:object{near}.",
-        ) from error
+            "package.module:object.",
+        )
+    return named_object(spec, "scorer")

@@ -15,6 +15,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.weights import load_models
+from reelign.naming import named_object
 
 __all__ = [
     "GENERATORS",
@@ -92,8 +93,7 @@ def family_of(model: str) -> type[Generator]:
     """
     name = pipeline_class(resolve_model(model))
     check_supported(model, name)
-    module, _, attribute = GENERATORS[name].partition(":")
-    family: type[Generator] = getattr(importlib.import_module(module), attribute)
+    family: type[Generator] = named_object(GENERATORS[name], "generator")
     return family
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from reelign.errors import ReelignError
+from reelign.naming import is_object_name, named_object
 
 if TYPE_CHECKING:
     import torch
@@ -75,11 +75,9 @@ def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Ju
     """
     prefix, _, name = spec.partition(":")
     if prefix in PREFIXES:
-        module_name, _, attribute = PREFIXES[prefix].partition(":")
-        return [_find(module_name, attribute)(name, (settings or {}).get(prefix))]
+        return [named_object(PREFIXES[prefix], "judge")(name, (settings or {}).get(prefix))]
     target = JUDGES.get(spec, spec)
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
+    if not is_object_name(target):
         near = get_close_matches(spec, JUDGES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ReelignError(
@@ -87,29 +85,10 @@ def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Ju
             f"{hint}Known are: {', '.join(JUDGES)} and reward:NAME (`reelign rewards` lists them); "
             "any other is named as package.module:object.",
         )
-    judges = _judges_of(_find(module_name, attribute), target)
+    judges = _judges_of(named_object(target, "judge"), target)
     if not judges:
         raise ReelignError(f"{target} gives an empty list of judges", "Give at least one.")
     return judges
-
-
-def _find(module_name: str, attribute: str) -> Any:
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ReelignError(
-            f"the judge's module {module_name!r} cannot be imported: {error}",
-            "Check the spelling; a module in the current folder needs PYTHONPATH=. before the command.",
-        ) from error
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            near = get_close_matches(name, dir(found), n=1)
-            raise ReelignError(
-                f"module {module_name!r} has no {attribute!r}",
-                f"Did you mean {near[0]!r}?" if near else "Check the spelling after the colon.",
-            )
-        found = getattr(found, name)
-    return found
 
 
 def _judges_of(found: Any, target: str) -> list[Judge]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from difflib import get_close_matches
 from typing import Any
 
 from reelign.errors import ReelignError
+from reelign.naming import is_object_name, named_object
 from reelign.rewards.base import Reward, RewardCard
 from reelign.rewards.table import REWARDS
 
@@ -46,7 +46,7 @@ def _located(spec: str, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What `spec` names, and the settings to call it with."""
     found: Any
     if spec.startswith(("http://", "https://")):
-        found, settings = _import("reelign.rewards.client:RewardClient", spec), {"url": spec, **settings}
+        found, settings = named_object("reelign.rewards.client:RewardClient", "reward"), {"url": spec, **settings}
     else:
         found = _find(spec)
     if isinstance(found, Reward):
@@ -73,35 +73,14 @@ def card_of(name: str) -> RewardCard:
 
 def _find(spec: str) -> Any:
     target = REWARDS.get(spec, spec)
-    module, colon, attribute = target.partition(":")
-    if not (colon and module and attribute):
+    if not is_object_name(target):
         near = get_close_matches(spec, REWARDS, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ReelignError(
             f"No reward is called {spec!r}.",
             f"{hint}Known are {', '.join(REWARDS)}; any other is named as package.module:object or by its URL.",
         )
-    return _import(target, spec)
-
-
-def _import(target: str, spec: str) -> Any:
-    module, _, attribute = target.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError as error:
-        raise ReelignError(
-            f"The module {module} of the reward {spec!r} cannot be imported: {error}.",
-            "Check the spelling; a module in the current folder needs PYTHONPATH=. before the command.",
-        ) from error
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            near = get_close_matches(name, dir(found), n=1)
-            raise ReelignError(
-                f"The module {module} has no {attribute!r}.",
-                f"Did you mean {near[0]!r}?" if near else "Check the spelling after the colon.",
-            )
-        found = getattr(found, name)
-    return found
+    return named_object(target, "reward")
 
 
 def _check_settings(spec: str, found: Any, settings: dict[str, Any]) -> None:

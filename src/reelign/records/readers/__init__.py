@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
 from reelign.errors import ReelignError
+from reelign.naming import is_object_name, named_object
 from reelign.records.file_rows import FileRows, sort_rows
 from reelign.records.pair_files import FilePair, decided
 from reelign.records.readers.base import Reader, Source
@@ -70,16 +70,13 @@ def read_pairs(
 
 def load_reader(name: str) -> Reader:
     """The reader of a layout, by its name in `READERS` or as `package.module:object`."""
-    module, colon, attribute = READERS.get(name, name).partition(":")
-    if not colon:
+    target = READERS.get(name, name)
+    if not is_object_name(target):
         near = get_close_matches(name, READERS, n=1, cutoff=0)[0]
         raise ReelignError(
             f"there is no format {name!r} of preferences", f"Did you mean {near!r}? Known: {', '.join(READERS)}."
         )
-    try:
-        reader = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ReelignError(f"the reader {name} cannot be imported: {error}", "Check its spelling.") from error
+    reader = named_object(target, "reader")
     if not isinstance(reader, Reader):
         raise ReelignError(f"{name} is no reader of preferences", "Give a reelign.records.readers.base.Reader.")
     return reader
