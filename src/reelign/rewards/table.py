@@ -14,6 +14,8 @@ REWARDS: dict[str, str] = {
     "pickscore": "reelign.rewards.pickscore:PickScore",
     "hpsv2": "reelign.rewards.hpsv2:HPSv2",
     "hpsv2.1": "reelign.rewards.hpsv2:HPSv21",
+    "imagereward": "reelign.rewards.imagereward:ImageReward",
+    "mps": "reelign.rewards.mps:MPS",
     "videoreward": "reelign.rewards.videoreward:VideoReward",
     "videoscore-qwen2-vl": "reelign.rewards.videoscore_qwen2_vl:VideoScoreQwen2VL",
     "yolos": "reelign.rewards.yolos:YolosRemoval",
