@@ -12,9 +12,10 @@ from torch import Tensor
 
 from reelign.config import resolve
 from reelign.errors import ReelignError
-from reelign.generators import Generator
-from reelign.recipes.generation import GenerateSettings, generate
+from reelign.generators import Conditioning, Generator, load_generator
+from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, generate
 from reelign.records import Video, Workspace
+from reelign.spriteworld.prompts import all_captions
 from reelign.video import read_video
 
 
@@ -128,3 +129,26 @@ def test_numbers_that_are_none_are_refused(name: str) -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(ReelignError, match=f"{name} must be .*, got {value}"):
             resolve(GenerateSettings, [("the call", {name: value})])
+
+
+@pytest.mark.parametrize("model", ["spriteworld", "tiny_wan"])
+def test_prompts_are_encoded_a_few_at_a_time_once_and_to_the_same_embeddings(
+    tiny_wan_folder: Path, small: GenerateSettings, model: str
+) -> None:
+    generator = load_generator("spriteworld" if model == "spriteworld" else str(tiny_wan_folder))
+    prompts = list(all_captions())[:40]
+    whole, asked = generator.encode_prompts(prompts), []
+    encode = generator.encode_prompts
+
+    def counted(texts: list[str]) -> Conditioning:
+        asked.append(len(texts))
+        return encode(texts)
+
+    generator.encode_prompts = counted  # type: ignore[method-assign]
+    candidates = Candidates(generator, Sampling.resolve(small, generator), prompts)
+    twice = [text for text in prompts for _ in range(2)]
+    found = [candidates.encoded(twice[start : start + 6]) for start in range(0, len(twice), 6)]
+    assert asked == [1, 16, 16, 8]  # the negative prompt first
+    together = Conditioning.cat(found)
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(together[name], tensor.repeat_interleave(2, dim=0))

@@ -20,6 +20,9 @@ from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.records import Prompt, Video, Workspace, content_key
 from reelign.video import write_video
 
+ENCODED_AT_ONCE = 16
+"""Prompts that go through the text encoder together."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateSettings:
@@ -89,26 +92,42 @@ class Sampling:
 
 
 class Candidates:
-    """Samples candidates with every prompt encoded once."""
+    """Samples candidates, with their prompts encoded a few at a time as they come.
+
+    A text encoder's activations of a thousand prompts fit nowhere, and neither do its embeddings on a full device. The
+    prompts are cut into parts of fixed bounds, so that an embedding does not depend on what was sampled before; prompts
+    that come in the order they were given are encoded once.
+    """
 
     def __init__(self, generator: Generator, sampling: Sampling, prompts: list[str]) -> None:
         self.generator = generator
         self.sampling = sampling
-        self.row = {text: index for index, text in enumerate(dict.fromkeys(prompts))}
-        self.conditioning = generator.encode_prompts(list(self.row)) if self.row else None
+        self.texts = list(dict.fromkeys(prompts))
+        self.row = {text: index for index, text in enumerate(self.texts)}
+        self._held: dict[int, Conditioning] = {}
+        """The parts that the last batch was of."""
         self.negative = generator.encode_prompts([sampling.negative_prompt])
 
     def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:
         """Latents of one video per prompt and seed."""
-        assert self.conditioning is not None
-        positive = self.conditioning.take(torch.tensor([self.row[text] for text in prompts]))
         negative: Conditioning = self.negative.take(torch.zeros(len(prompts), dtype=torch.long))
         return self.generator.sample(
-            positive,
+            self.encoded(prompts),
             seeds,
             self.sampling.size,
             steps=self.sampling.steps,
             guidance=Guidance(self.sampling.guidance_scale, negative),
+        )
+
+    def encoded(self, prompts: list[str]) -> Conditioning:
+        """A row for each prompt, of which all were given at the beginning."""
+        rows = [self.row[text] for text in prompts]
+        held, self._held = self._held, {}
+        for part in sorted({row // ENCODED_AT_ONCE for row in rows}):
+            texts = self.texts[part * ENCODED_AT_ONCE : (part + 1) * ENCODED_AT_ONCE]
+            self._held[part] = held[part] if part in held else self.generator.encode_prompts(texts)
+        return Conditioning.cat(
+            [self._held[row // ENCODED_AT_ONCE].take(torch.tensor([row % ENCODED_AT_ONCE])) for row in rows]
         )
 
 
