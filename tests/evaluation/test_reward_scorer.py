@@ -10,7 +10,7 @@ import torch
 from evaluation.test_evaluate import recorded
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings, check_scorer, evaluate
-from reelign.rewards.judging import RewardSettings
+from reelign.rewards.judging import RewardUse
 from reelign.video import read_video, write_video
 from rewards import rewards
 
@@ -18,7 +18,7 @@ LIGHT = "reward:rewards.rewards:Light"
 
 
 def settings(**reward: object) -> EvaluateSettings:
-    return EvaluateSettings(seeds=2, resamples=20, scorer=LIGHT, reward=RewardSettings(**reward))  # type: ignore[arg-type]
+    return EvaluateSettings(seeds=2, resamples=20, scorer=LIGHT, reward=RewardUse(**reward))  # type: ignore[arg-type]
 
 
 def test_scores_of_a_reward_in_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +47,8 @@ def test_what_it_could_not_score_is_a_failed_sample(tmp_path: Path) -> None:
 
 
 def test_a_reward_is_looked_up_before_hours_of_sampling_and_not_opened() -> None:
-    check_scorer("reward:videoreward", RewardSettings(options={"model": "no/such-weights"}), ["a cat"])
+    check_scorer("reward:videoreward", RewardUse(options={"model": "no/such-weights"}), ["a cat"])
     with pytest.raises(ReelignError, match="Did you mean 'flicker'"):
-        check_scorer("reward:flickr", RewardSettings(), [])
+        check_scorer("reward:flickr", RewardUse(), [])
     with pytest.raises(ReelignError, match="takes no setting 'modell'"):
-        check_scorer("reward:videoreward", RewardSettings(options={"modell": "x"}), [])
+        check_scorer("reward:videoreward", RewardUse(options={"modell": "x"}), [])

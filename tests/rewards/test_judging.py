@@ -8,7 +8,7 @@ import torch
 from reelign.errors import ReelignError
 from reelign.records import kind_of, load_judges
 from reelign.rewards.compose import Composed, Part
-from reelign.rewards.judging import RewardJudge, RewardScorer, RewardSettings, reward_judge
+from reelign.rewards.judging import RewardJudge, RewardScorer, RewardUse, reward_judge
 from rewards.rewards import Light
 
 LIGHT = "rewards.rewards:Light"
@@ -62,7 +62,7 @@ def test_half_a_comparison_is_refused() -> None:
 
 
 def test_named_with_settings() -> None:
-    settings = RewardSettings(options={"gain": 2.0}, tie=0.1, dimensions=("VQ",), codec_roundtrip=True)
+    settings = RewardUse(options={"gain": 2.0}, tie=0.1, dimensions=("VQ",), codec_roundtrip=True)
     (judge,) = load_judges(f"reward:{LIGHT}", {"reward": settings})
     assert isinstance(judge, RewardJudge)
     assert judge.dimensions == ("VQ",)
@@ -72,15 +72,15 @@ def test_named_with_settings() -> None:
     with pytest.raises(ReelignError, match=r"No reward is called 'flickr'"):
         load_judges("reward:flickr")
     with pytest.raises(ReelignError, match="has no dimension 'MQ'"):
-        reward_judge(LIGHT, RewardSettings(dimensions=("MQ",)))
+        reward_judge(LIGHT, RewardUse(dimensions=("MQ",)))
     with pytest.raises(ReelignError, match="has no dimension 'MQ'"):
-        reward_judge(LIGHT, RewardSettings(tie={"MQ": 1.0}))
+        reward_judge(LIGHT, RewardUse(tie={"MQ": 1.0}))
 
 
 @pytest.mark.parametrize("wrong", [{"tie": -1.0}, {"tie": {"VQ": float("nan")}}, {"batch_size": 0}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        RewardSettings(**wrong)  # type: ignore[arg-type]
+        RewardUse(**wrong)  # type: ignore[arg-type]
 
 
 def test_scores_that_hold_for_one_batch_alone_are_refused() -> None:

@@ -15,7 +15,7 @@ from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison, compare
 from reelign.naming import is_object_name, named_object
 from reelign.records import Video, Workspace
-from reelign.rewards.judging import PREFIX, RewardScorer, RewardSettings, reward_judge
+from reelign.rewards.judging import PREFIX, RewardScorer, RewardUse, reward_judge
 from reelign.rewards.opening import check_reward
 from reelign.video import read_video
 
@@ -56,7 +56,7 @@ class EvaluateSettings:
     resamples: int = 2000
     seed: int = 1000
     """Of the evaluation's noise, apart from the training candidates'."""
-    reward: RewardSettings = field(default_factory=RewardSettings)
+    reward: RewardUse = field(default_factory=RewardUse)
     """Of a scorer `reward:NAME`; its own tie band plays no part here, `tie` above does."""
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class Evaluated:
     aligned_scores: dict[str, Tensor] = field(repr=False)
 
 
-def load_scorer(spec: str, reward: RewardSettings | None = None) -> Scorer:
+def load_scorer(spec: str, reward: RewardUse | None = None) -> Scorer:
     """Find a scorer by name, as `reward:NAME` opened with its settings, or as `package.module:object`."""
     if spec.startswith(PREFIX):
         return RewardScorer(reward_judge(spec.removeprefix(PREFIX), reward))
@@ -86,7 +86,7 @@ def load_scorer(spec: str, reward: RewardSettings | None = None) -> Scorer:
     return scorer
 
 
-def check_scorer(spec: str, reward: RewardSettings, prompts: Sequence[str]) -> None:
+def check_scorer(spec: str, reward: RewardUse, prompts: Sequence[str]) -> None:
     """Refuse a scorer that is not there, and prompts that it is known not to understand, before hours of sampling.
 
     A reward is looked up and not opened: until the videos are there, its weights would only take the generator's room.

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from reelign.errors import ReelignError
 from reelign.recipes.score_judging import answered, drawn_sides, score_pairs
 from reelign.records import Group, Judge, Judgement, Verdict, Video, Workspace, kind_of
-from reelign.rewards.judging import RewardJudge, RewardSettings
+from reelign.rewards.judging import RewardJudge, RewardUse
 from reelign.video import read_video
 
 
@@ -27,7 +27,7 @@ class JudgeSettings:
     split: str = "train"
     adapter: str = ""
     seed: int = 0
-    reward: RewardSettings = field(default_factory=RewardSettings)
+    reward: RewardUse = field(default_factory=RewardUse)
     """Of a judge `reward:NAME`."""
 
 

@@ -69,7 +69,7 @@ def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Ju
     The object is a judge, a list or tuple of judges, or a class or function that gives either without arguments.
 
     Args:
-        settings: of each of `PREFIXES`, such as {"reward": RewardSettings(...)}.
+        settings: of each of `PREFIXES`, such as {"reward": RewardUse(...)}.
     Raises:
         ReelignError: an unknown name, a missing module or object, or something that is no judge.
     """

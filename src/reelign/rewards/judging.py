@@ -21,7 +21,7 @@ PREFIX = "reward:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RewardSettings:
+class RewardUse:
     """How `reward:NAME` is opened and read."""
 
     options: dict[str, Any] = field(default_factory=dict)
@@ -44,15 +44,15 @@ class RewardSettings:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
-def opened(spec: str, settings: RewardSettings) -> Reward:
+def opened(spec: str, settings: RewardUse) -> Reward:
     """The reward as the settings want it."""
     reward = open_reward(spec, **settings.options)
     return Compressed(reward, crf=settings.crf) if settings.codec_roundtrip else reward
 
 
-def reward_judge(spec: str, settings: RewardSettings | None = None) -> RewardJudge:
+def reward_judge(spec: str, settings: RewardUse | None = None) -> RewardJudge:
     """The judge behind `judge=reward:NAME`."""
-    settings = settings or RewardSettings()
+    settings = settings or RewardUse()
     return RewardJudge(
         opened(spec, settings), tie=settings.tie, dimensions=settings.dimensions, batch_size=settings.batch_size
     )
@@ -71,7 +71,7 @@ class RewardJudge:
         dimensions: Sequence[str] = (),
         batch_size: int = 8,
     ) -> None:
-        """Args: as in `RewardSettings`.
+        """Args: as in `RewardUse`.
 
         Raises:
             ReelignError: a dimension that the reward does not score.
