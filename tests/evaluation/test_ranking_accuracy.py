@@ -49,7 +49,7 @@ def test_by_hand() -> None:
     assert without_ties_by_pair(difference, verdict)[4:].isnan().all()
     assert with_ties_by_pair(difference, verdict, 0.0).tolist() == [1, 0, 0, 0, 1, 0]
     assert with_ties_by_pair(difference, verdict, 0.5).tolist() == [1, 0, 0, 0, 1, 1]
-    assert best_threshold(difference, verdict) == 0.1
+    assert best_threshold(difference, verdict) == pytest.approx(0.3)  # halfway from 0.1 to 0.5
 
 
 @pytest.mark.parametrize("grid", [None, 0.5, 2.0], ids=["continuous", "half points", "few values"])
@@ -62,8 +62,15 @@ def test_the_threshold_is_the_best_of_all_there_are(grid: float | None) -> None:
         threshold = best_threshold(*tensors(difference, verdict))
         assert with_ties_by_pair(*tensors(difference, verdict), threshold).mean().item() == pytest.approx(best)
         assert counted(difference, verdict, threshold) == pytest.approx(best)
-        smaller = [each for each in (*sizes, *between) if each < threshold]
-        assert all(counted(difference, verdict, each) < best for each in smaller)
+        passed = max(each for each in sizes if each <= threshold)
+        fewer_ties = [each for each in (*sizes, *between) if each < passed]
+        assert all(counted(difference, verdict, each) < best for each in fewer_ties)
+
+
+def test_a_threshold_between_neighbouring_numbers_does_not_pass_both() -> None:
+    near = 1.0 + 2**-52
+    difference, verdict = tensors([1.0, near, near], [0, 1, 1])
+    assert best_threshold(difference, verdict) == 1.0
 
 
 def test_no_predicted_tie_may_be_best() -> None:
@@ -113,7 +120,7 @@ def test_the_published_rule_flatters_scores_with_few_values_in_a_sorted_file() -
 
 def test_failed_pairs_count_on_neither_side() -> None:
     difference, verdict = tensors([1.0, NAN, -1.0, 0.1], [1, 1, -1, 0])
-    assert best_threshold(difference, verdict) == 0.1
+    assert best_threshold(difference, verdict) == pytest.approx(0.55)
     for right in (with_ties_by_pair(difference, verdict, 0.1), published_with_ties_by_pair(difference, verdict)[0]):
         assert right.isnan().tolist() == [False, True, False, False]
         assert right.nanmean() == 1

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import typer
 
+from reelign.cli.reward_evaluate import evaluate
+from reelign.cli.reward_train import train
+
 app = typer.Typer(
     help="Train a reward on judgements, and measure how well rewards agree with people.",
     no_args_is_help=True,
@@ -14,5 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+}
 """Of this group; the command line registers them beside its own."""

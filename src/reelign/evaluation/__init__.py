@@ -1,9 +1,12 @@
-"""Whether alignment helped: paired comparison, training curves, the HTML report and the adapter's card."""
+"""Whether alignment helped, and whether a reward agrees with people: comparison, accuracy, report, card."""
 
 from reelign.evaluation.bootstrap import Interval, paired_bootstrap
 from reelign.evaluation.card import CardSample, is_repository, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, check_scorer, evaluate, load_scorer
+from reelign.evaluation.feedback import FeedbackReport, FeedbackSettings, evaluate_feedback
+from reelign.evaluation.feedback_data import Feedback, file_feedback
+from reelign.evaluation.feedback_workspace import workspace_feedback
 from reelign.evaluation.paired import (
     Comparison,
     DimensionComparison,
@@ -22,6 +25,9 @@ __all__ = [
     "EvaluateSettings",
     "Evaluated",
     "Failure",
+    "Feedback",
+    "FeedbackReport",
+    "FeedbackSettings",
     "Interval",
     "Measure",
     "Report",
@@ -31,11 +37,14 @@ __all__ = [
     "compare",
     "draw_curves",
     "evaluate",
+    "evaluate_feedback",
+    "file_feedback",
     "is_repository",
     "load_scorer",
     "paired_bootstrap",
     "read_metrics",
     "win_tie_loss",
+    "workspace_feedback",
     "write_card",
     "write_report",
 ]

@@ -42,10 +42,11 @@ def with_ties_by_pair(difference: Tensor, verdict: Tensor, threshold: float) -> 
 
 
 def best_threshold(difference: Tensor, verdict: Tensor) -> float:
-    """The tie threshold of the highest accuracy with ties; of equally good ones the smallest.
+    """The tie threshold of the highest accuracy with ties; where several are as good, the fewest predicted ties.
 
     Accuracy changes only where a threshold passes some |difference|, so those are all there is to try, beside 0, where
-    only equal scores are a tie. Pairs of equal |difference| become ties together: no threshold can part them.
+    only equal scores are a tie. Pairs of equal |difference| become ties together: no threshold can part them. The
+    threshold lies halfway to the next |difference|, where it is the least chance of these pairs.
 
     Raises:
         ReelignError: no pair has scores.
@@ -57,8 +58,12 @@ def best_threshold(difference: Tensor, verdict: Tensor) -> float:
     change = (verdict == 0).double() - (difference.sign() == verdict).double()
     change = torch.zeros_like(sizes).index_add_(0, group, change.masked_fill(difference == 0, 0.0))
     gained = torch.cat([sizes.new_zeros(1), change.cumsum(0)])
-    thresholds = torch.cat([sizes.new_zeros(1), sizes])
-    return float(thresholds[int(gained.argmax())])
+    passed = int(gained.argmax())
+    if passed == 0:
+        return 0.0
+    last, following = sizes[passed - 1], sizes[min(passed, len(sizes) - 1)]
+    halfway = (last + following) / 2
+    return float(halfway if halfway < following else last)
 
 
 def published_without_ties_by_pair(difference: Tensor, verdict: Tensor) -> Tensor:
