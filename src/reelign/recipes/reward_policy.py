@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ class TieWidth(nn.Module):
 class RewardPolicy:
     """Trainable weights over a reward model; what the optimiser moves is fp32 whatever the model computes in.
 
-    The loop asks a policy for `parameters`, `ranks`, `refresh`, `state_dict` and `load_state_dict`; here they are.
+    The loop asks a policy for `parameters`, `average`, `ranks`, `refresh`, `state_dict` and `load_state_dict`.
     The table of word embeddings never trains: of its rows only the reward tokens' could learn anything that the layers
     above cannot, and these are a parameter of their own.
 
@@ -65,6 +67,21 @@ class RewardPolicy:
         self.masters = Masters(trained)
         self.parameters: dict[str, nn.Parameter] = self.masters.parameters
         """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
+        self.average: dict[str, Tensor] | None = None
+        """The moving average of `parameters` where the loop keeps one: what is looked at, and saved at the end."""
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Run the block under the moving average, where one is kept; the weights come back bit for bit."""
+        if self.average is None:
+            yield
+            return
+        own = {name: each.clone() for name, each in self.state_dict().items()}
+        self.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.load_state_dict(own)
 
     @property
     def trained_values(self) -> int:

@@ -57,7 +57,7 @@ class RewardStep:
         for column, name in enumerate(policy.model.settings.dimensions):
             metrics[f"accuracy/{name}"] = _mean(right_of[:, column])
             if policy.ties is not None and policy.ties.raw.requires_grad:
-                metrics[f"theta/{name}"] = float(policy.ties()[column].exp())
+                metrics[f"theta/{name}"] = float(policy.ties()[column].detach().exp())
         return metrics
 
     def _parts(self, batch: RewardBatch) -> list[RewardBatch]:

@@ -191,8 +191,8 @@ def _train(
     trained = cast(Policy, policy)
     trainer = Trainer(trained, stream, step, how, folder, title=f"reward {settings.run}", monitors=watch)
     started_from = trainer.train()
-    if trainer.ema:
-        policy.load_state_dict(trainer.ema)
+    if policy.average is not None:
+        policy.load_state_dict(policy.average)
     return started_from
 
 

@@ -99,12 +99,13 @@ class HeldOutRanking:
             self._trained.append(metrics["accuracy"])
         if step % self.settings.every:
             return {}
-        found = self.look(policy)
+        with policy.averaged():
+            found = self.look(policy)
+            self._count(step, policy, found["held_out/loss"])
         if self._trained:
             self.gap = sum(self._trained) / len(self._trained) - found["held_out/accuracy"]
             found["overfit_gap"] = self.gap
         self._trained = []
-        self._count(step, policy, found["held_out/loss"])
         return found
 
     def look(self, policy: RewardPolicy) -> dict[str, float]:
