@@ -178,7 +178,9 @@ def hidden_states(backbone: Any, batch: ClipBatch, embeddings: Tensor, *, positi
         extra = {"visual_pos_masks": at_video, "deepstack_visual_embeds": features}
     found: Tensor = backbone.language_model(
         inputs_embeds=embeddings.masked_scatter(at_video[..., None], seen),
-        attention_mask=batch.attention_mask,
+        # Padding is on the right, where causal attention does not look: no mask is made of it, and the causal kernel
+        # is used. None would have some versions look for packed texts in the positions.
+        attention_mask=torch.ones_like(batch.attention_mask),
         position_ids=rotary_positions(backbone, batch, positions),
         use_cache=False,
         **extra,
