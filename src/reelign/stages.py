@@ -33,6 +33,7 @@ from reelign.recipes.offline import Aligned, AlignSettings
 from reelign.recipes.offline import align as align_offline
 from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
 from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
@@ -79,6 +80,7 @@ def init(
                 workspace.add_prompts(texts[split], split)
             elif own.exists() and not workspace.prompts(split):
                 workspace.add_prompts(_read_prompts(own), split)
+    warn_of_shared(_texts(workspace, "train"), _texts(workspace, "held_out"))
     return workspace
 
 
@@ -187,6 +189,7 @@ def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **sett
     # Before hours of sampling, not after.
     check_scorer(wanted.scorer, wanted.reward, [prompt.text for prompt in opened.prompts(wanted.split)])
     folder = run_folder(opened, wanted.run)
+    shared = warn_of_shared(_texts(opened, "train"), _texts(opened, wanted.split))
     own = settings_of(opened, "generate")
     sampling = replace(own, split=wanted.split, candidates=wanted.seeds, seed=wanted.seed)
     with measured(opened.root, "evaluate", wanted.run):
@@ -201,6 +204,7 @@ def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **sett
         "base": [video.id for video in base.videos],
         "aligned": [video.id for video in aligned.videos],
         "failed": [*base.failed, *aligned.failed],
+        "trained_on_too": shared,
         "call": _pipeline_call(generator, Sampling.resolve(sampling, generator)),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -305,6 +309,10 @@ def import_judgements(workspace: str | Path, path: str | Path, *, format: str | 
     path = Path(path)
     known = recognise(path) if format is None else check_format(format)
     return import_record(Workspace.open(workspace), path, known, judge=judge)
+
+
+def _texts(workspace: Workspace, split: str) -> list[str]:
+    return [prompt.text for prompt in workspace.prompts(split)]
 
 
 def _prepare(path: Path) -> None:

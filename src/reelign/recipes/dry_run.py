@@ -17,6 +17,7 @@ from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.shared_prompts import trained_prompts, warn_of_shared
 from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
@@ -94,6 +95,7 @@ def dry_run(
     share = settings.monitor.held_out
     kept, held_out = data.split(share, settings.seed) if share else (data, None)
     check(settings, generator, kept)
+    warn_of_shared(trained_prompts(settings, kept), (prompt.text for prompt in workspace.prompts("held_out")))
     folder = workspace.root / "runs" / settings.run
     if not anew:
         check_claim(folder, run_content(generator, settings, data, drawn_clips(workspace, settings, kept)))

@@ -14,6 +14,7 @@ from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.shared_prompts import trained_prompts, warn_of_shared
 from reelign.recipes.training_data import training_data
 from reelign.recipes.training_samples import check, drawn_clips, left_out
 from reelign.records import Workspace
@@ -76,6 +77,7 @@ def align(
     watched = settings.monitor.held_out > 0
     kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
     check(settings, generator, kept)
+    warn_of_shared(trained_prompts(settings, kept), (prompt.text for prompt in workspace.prompts("held_out")))
     folder = workspace.root / "runs" / settings.run
     together = replace(settings, batch_size=settings.batch_size * ranks.count)
     content = run_content(generator, settings, data, drawn_clips(workspace, settings, kept))

@@ -1,0 +1,41 @@
+"""Prompts that are trained on and evaluated on: what is measured on them is no proof of anything learnt."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.settings import AlignSettings
+from reelign.records import read_videos
+
+
+def shared_prompts(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
+    """The held-out prompts that are trained on too, whatever their capitals, spaces and full stop."""
+    seen = {_plain(text) for text in trained}
+    return [text for text in dict.fromkeys(held_out) if _plain(text) in seen]
+
+
+def warn_of_shared(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
+    """Say which prompts are on both sides, where any are, and return them."""
+    held_out = list(dict.fromkeys(held_out))
+    shared = shared_prompts(trained, held_out)
+    if shared:
+        warnings.warn(
+            f"Of {len(held_out)} held-out prompts {len(shared)} {'is' if len(shared) == 1 else 'are'} trained on too, "
+            f"such as {shared[0]!r}: a gain on what was trained on does not show that it carries over. "
+            "Take them out of one of the two.",
+            stacklevel=3,
+        )
+    return shared
+
+
+def trained_prompts(settings: AlignSettings, data: PreferenceData) -> list[str]:
+    """The prompts of everything that an alignment trains on, real clips too."""
+    rows = {*data.rows, *(each.row for each in data.candidates or ())}
+    real = [each.prompt for each in read_videos(settings.real)[: data.limit]] if settings.anchors.real else []
+    return [*(data.prompts[row] for row in sorted(rows)), *real]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
