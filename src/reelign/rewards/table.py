@@ -24,6 +24,7 @@ REWARDS: dict[str, str] = {
     "videoscore": "reelign.rewards.videoscore:VideoScore",
     "videoscore-v1.1": "reelign.rewards.videoscore:VideoScoreV11",
     "videoscore2": "reelign.rewards.videoscore2:VideoScore2",
+    "q-align": "reelign.rewards.qalign:QAlign",
 }
 """Name -> `module:Class`; `opening.open_reward` opens one.
 
