@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from reelign.objectives.ranking import BradleyTerryTies, RankingObjective
+from pydantic import Field
+
+from reelign.objectives.ranking import BradleyTerry, BradleyTerryTies, ScoreRegression
 from reelign.rewards.qwen_vision import ClipSettings
 from reelign.rewards.qwen_vl import Positions
 from reelign.training.settings import TrainerSettings
+
+Objective = Annotated[BradleyTerryTies | BradleyTerry | ScoreRegression, Field(discriminator="name")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +92,7 @@ class RewardSettings:
     train_vision: bool = True
     """Whether the vision tower trains too, whole, as VideoReward's did; never with train=head."""
     lora: RewardLoRA = field(default_factory=RewardLoRA)
-    objective: RankingObjective = field(default_factory=BradleyTerryTies)
+    objective: Objective = field(default_factory=BradleyTerryTies)
     scores: Literal["ratings", "wins"] = "ratings"
     """What regression and the margins made of scores learn from: mean ratings, or the share of its comparisons that a
     video won, ties half, on a scale from 1 to 5."""
