@@ -154,7 +154,10 @@ def test_times_are_the_middle_of_the_frames_that_a_patch_spans() -> None:
 
 
 def test_what_cannot_be_seen_is_refused() -> None:
-    for frames, message in ((torch.rand(1, 3, 28, 28), "1 frames"), (torch.rand(2, 3, 6, 1300), "over 200 times")):
+    for frames, message in (
+        (torch.rand(1, 3, 28, 28), "1 frames where 2 are"),
+        (torch.rand(2, 3, 6, 1300), "over 200 times"),
+    ):
         with pytest.raises(ReelignError, match=message):
             seen(frames)
     for wrong in ({"fps": 0}, {"min_frames": 1}, {"max_frames": 2}, {"num_frames": 1}, {"min_pixels": 10**9}):

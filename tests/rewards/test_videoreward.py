@@ -77,6 +77,23 @@ def test_stacked_videos_score_as_listed_ones(reward: VideoReward) -> None:
     )
 
 
+def test_a_video_under_several_prompts_is_looked_at_once(reward: VideoReward, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, looks = clip(8), []
+    plain = reward.model.preparer.look
+    monkeypatch.setattr(reward.model.preparer, "look", lambda *given: looks.append(1) or plain(*given))
+    found = reward.score([video, clip(8, seed=1), video], ["A red square", "A red square", "A blue disc"], fps=8.0)
+    assert len(looks) == 2
+    torch.testing.assert_close(found["VQ"][0], found["VQ"][2])
+    assert (found["TA"][0] - found["TA"][2]).abs() > 1e-3
+
+
+def test_a_set_number_of_frames_is_what_a_video_needs() -> None:
+    eight = VideoReward(model=model(replace(SETTINGS, clips=replace(SMALL, num_frames=8))))
+    assert eight.frames_needed == 8
+    with pytest.raises(ReelignError, match="has 7 frames; the reward 'videoreward' needs 8"):
+        eight.score([clip(7)], ["A"], fps=8.0)
+
+
 def test_a_real_file_is_scored(kept: Path, tmp_path: Path) -> None:
     opened = open_reward("reelign.rewards.videoreward:VideoReward", model=str(kept))
     scores = opened.score([mp4(tmp_path, num_frames=12)], PROMPTS[:1], fps=8.0)
@@ -103,7 +120,7 @@ def test_a_model_of_ones_own_is_opened_as_it_was_kept(kept: Path, reward: VideoR
     scores, expected = (each.score(videos()[:2], PROMPTS[:2], fps=8.0) for each in (opened, reward))
     assert all(torch.equal(scores[name], expected[name]) for name in NAMES)
     summed = VideoReward(model=str(kept), overall=True).score(videos()[:2], PROMPTS[:2], fps=8.0)
-    torch.testing.assert_close(summed["Overall"], expected["VQ"] + expected["MQ"] + expected["TA"])
+    torch.testing.assert_close(summed["overall"], expected["VQ"] + expected["MQ"] + expected["TA"])
 
 
 def test_dimensions_of_ones_own(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_scores_are_normalised_by_the_released_constants(checkpoints: Callable[[
         expected = (raw[:, index] - constants[f"{name}_mean"]) / constants[f"{name}_std"]
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5)
         total += expected
-    torch.testing.assert_close(found["Overall"], total, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["overall"], total, rtol=1e-4, atol=1e-5)
     unchanged = VideoReward(model=str(made.released), normalise=False, check=False)
     assert unchanged.dimensions == ("VQ", "MQ", "TA")
     torch.testing.assert_close(unchanged.score(CLIPS, PROMPTS, fps=8.0)["VQ"], raw[:, 0], rtol=1e-4, atol=1e-5)

@@ -42,7 +42,7 @@ class ClipSettings:
     def __post_init__(self) -> None:
         if not 0 < self.fps < math.inf:
             raise ReelignError(f"fps of the frames looked at is {self.fps}.", "Give a number above 0.")
-        if not 2 <= self.min_frames <= self.max_frames or (self.num_frames is not None and self.num_frames < 2):
+        if not 2 <= self.min_frames <= self.max_frames or self.frames_needed < 2:
             raise ReelignError(
                 f"Frames looked at: min_frames {self.min_frames}, max_frames {self.max_frames}, "
                 f"num_frames {self.num_frames}.",
@@ -53,6 +53,11 @@ class ClipSettings:
                 f"min_pixels is {self.min_pixels}, max_pixels {self.max_pixels}.",
                 "Give numbers above 0, min_pixels at most max_pixels.",
             )
+
+    @property
+    def frames_needed(self) -> int:
+        """Fewest frames that a video must have; an odd `num_frames` is rounded to even pairs, as in the reference."""
+        return 2 if self.num_frames is None else 2 * round(self.num_frames / 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,15 +110,13 @@ def frame_indices(num_frames: int, fps: float, settings: ClipSettings) -> list[i
     Raises:
         ReelignError: fewer than 2 frames, or fewer than `settings.num_frames` asks for.
     """
-    if num_frames < 2:
-        raise ReelignError(f"A video has {num_frames} frames.", "Give a video of 2 frames or more.")
+    if num_frames < settings.frames_needed:
+        raise ReelignError(
+            f"A video has {num_frames} frames where {settings.frames_needed} are looked at.",
+            "Give a longer video, or set num_frames lower.",
+        )
     if settings.num_frames is not None:
-        count = 2 * round(settings.num_frames / 2)
-        if count > num_frames:
-            raise ReelignError(
-                f"A video has {num_frames} frames where {count} are looked at.",
-                "Give a longer video or set num_frames.",
-            )
+        count = settings.frames_needed
     else:
         wanted = num_frames / fps * settings.fps
         fewest = 2 * math.ceil(settings.min_frames / 2)

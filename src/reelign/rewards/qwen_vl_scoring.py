@@ -46,7 +46,10 @@ def score_in_batches(
             f"The reward {reward.name!r} chooses frames by time, and no frame rate was given.",
             "Give fps, the frames per second of the videos.",
         )
-    seen = [look(video, fps, device) for video in videos]
+    shown = list(videos)
+    # One that is asked about under several prompts is looked at once.
+    looked = {id(video): look(video, fps, device) for video in {id(video): video for video in shown}.values()}
+    seen = [looked[id(video)] for video in shown]
     # Like lengths together: the shorter ones of a batch are padded to the longest.
     order = sorted(range(len(seen)), key=lambda index: len(seen[index].pixels))
     scores: list[Tensor] = []

@@ -16,7 +16,7 @@ from reelign.rewards.videoreward_model import VideoRewardModel
 from reelign.rewards.videoreward_public import HUB_ID, from_videoreward
 from reelign.rewards.videoreward_saved import SETTINGS, SavedScores, load_model, save_model
 
-OVERALL = "Overall"
+OVERALL = "overall"
 
 
 class VideoReward(Reward):
@@ -29,7 +29,7 @@ class VideoReward(Reward):
             loaded already.
         backbone: base model whose config is read with the authors' layout; '' takes the one that it names.
         normalise: False gives the head's raw outputs.
-        overall: adds the sum of all dimensions as Overall.
+        overall: adds the sum of all dimensions as `overall`.
         batch_size: most videos in one forward.
         device, dtype: 'auto' is bfloat16 on a GPU, float32 on the CPU.
         expected_scores: of the self-test's clip by dimension, where known; a model of one's own brings them with it.
@@ -76,6 +76,10 @@ class VideoReward(Reward):
         self.version = version_of(fingerprint(self.model), self.model.settings, self.normalise)
         if check:
             self._check(known)
+
+    @property
+    def frames_needed(self) -> int:
+        return max(self.card.frames_needed, self.model.settings.clips.frames_needed)
 
     def _check(self, known: SavedScores | None) -> None:
         """The self-test; saved scores are normalised where the model can be."""

@@ -11,6 +11,7 @@ Positions are sequential, as in VideoReward and for the same reason (see `qwen_v
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class VideoScoreQwen2VL(Reward):
 
     Args:
         model: hub id or folder of the checkpoint.
-        clips: frames and pixels looked at; None takes the card's.
+        clips: frames and pixels looked at, as ClipSettings or as its fields; what is left out is the card's.
         batch_size: most videos in one forward.
         device, dtype: 'auto' is bfloat16 on a GPU, float32 on the CPU.
         expected_scores: of the self-test's clip by dimension, where known.
@@ -131,7 +132,7 @@ class VideoScoreQwen2VL(Reward):
         self,
         *,
         model: str = card.weights,
-        clips: ClipSettings | None = None,
+        clips: ClipSettings | Mapping[str, Any] | None = None,
         batch_size: int = 4,
         device: str = "auto",
         dtype: str = "auto",
@@ -148,10 +149,15 @@ class VideoScoreQwen2VL(Reward):
         self._tokenizer = load_part(AutoTokenizer, folder)
         self._layout = patch_layout(self.model.backbone.config)
         self._family = family_of(self.model.backbone.config)
-        self.clips, self.batch_size = clips or CLIPS, batch_size
+        self.clips = clips if isinstance(clips, ClipSettings) else replace(CLIPS, **(clips or {}))
+        self.batch_size = batch_size
         self.version = version_of(fingerprint(self.model), self.clips)
         if check:
             self_test(self, expected=expected_scores, tolerance=1e-3 if precision == torch.float32 else 0.1)
+
+    @property
+    def frames_needed(self) -> int:
+        return max(self.card.frames_needed, self.clips.frames_needed)
 
     def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
         scores = score_in_batches(
