@@ -13,13 +13,19 @@ from annotate.projects import desk_of, says, work_off
 from reelign.annotate import Dimension, Gold
 from reelign.annotate.admin_routes import change_judge
 from reelign.annotate.desk import Conflict, Desk
-from reelign.annotate.overview import overview
+from reelign.annotate.figures import count_figures
+from reelign.annotate.overview import Overview, overview
 from reelign.errors import ReelignError
 from reelign.records import Showing, Workspace, majority
 
 
 def pairs(seen: list[tuple[str, ...]]) -> list[frozenset[str]]:
     return [frozenset(each) for each in seen]
+
+
+def look(desk: Desk) -> Overview:
+    """At the overview."""
+    return overview(desk.workspace, desk.settings, count_figures(desk.workspace, desk.settings))
 
 
 def let_time_pass(desk: Desk) -> None:
@@ -35,7 +41,7 @@ def test_every_item_gets_its_judges_and_nobody_sees_one_twice(everywhere: Worksp
     assert all(len(set(each)) == len(each) for each in seen.values())
     assert set(Counter(pair for each in seen.values() for pair in each).values()) == {3}
     assert {vote.count for vote in majority(everywhere.judgements())} == {3}
-    assert overview(everywhere, desk.settings).covered == [0, 0, 0, 12]
+    assert look(desk).covered == [0, 0, 0, 12]
 
 
 def test_the_least_covered_come_first(filled: Workspace) -> None:
@@ -134,7 +140,7 @@ def test_gold_and_repeats_come_at_their_rate_and_cover_nothing(everywhere: Works
     desk = desk_of(everywhere, "ann", gold=gold, gold_rate=0.25, repeat_rate=0.25)
     seen = work_off(desk, "ann")
     assert len(seen) > 12
-    shown = overview(everywhere, desk.settings)
+    shown = look(desk)
     assert shown.covered == [0, 12, 0, 0]
     (ann,) = shown.people
     assert ann.statistics is not None

@@ -164,7 +164,7 @@ def test_where_tokens_are_asked_for_only_links_open(closed: Server, folder: Path
     nobody = client_of(closed)
     csrf = csrf_of(nobody)
     assert nobody.post("/join", data={"csrf": csrf, "name": "Ben"}).status_code == 403
-    for path in ("/admin", "/admin/export/csv", "/videos/v1-0", "/admin/pair/v1-0/v1-1"):
+    for path in ("/admin", "/admin/export/csv", "/videos/v1-0", "/admin/of/v1-0/v1-1"):
         assert nobody.get(path).status_code == 403, path
     ben = joined(closed, token=link.partition("#")[2])
     assert ben.post("/api/work").status_code == 200
@@ -203,9 +203,9 @@ def test_the_overview_shows_numbers_and_changes_judges(server: Server, folder: P
     client = joined(server, name="Ada")
     page = client.get("/admin").text
     assert "Krippendorff" in page
-    assert 'href="/admin/pair/v2-0/v2-1"' in page
+    assert 'href="/admin/of/v2-0/v2-1"' in page
     assert "generator 0" in page
-    assert "&lt;script&gt;" in client.get("/admin/pair/v2-0/v2-1").text
+    assert "&lt;script&gt;" in client.get("/admin/of/v2-0/v2-1").text
     csrf = csrf_of(client)
     assert client.post("/admin/judge", data={"csrf": csrf, "name": "gus", "action": "exclude"}).status_code == 303
     assert {each.judge for each in workspace.judgements("VQ") if each.video_a == "v2-0"} >= {"eva", "fay"}

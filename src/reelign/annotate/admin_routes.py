@@ -20,7 +20,7 @@ from reelign.annotate.pages import page
 from reelign.annotate.site import CsrfForm, only_admin, site_of
 from reelign.records import Invitation, Prompt, Showing, Video
 from reelign.records.exchange.record_files import FOLDERS, RECORD_FORMATS, SUFFIXES, RecordFormat, export_record
-from reelign.records.pages import of_pair
+from reelign.records.pages import of_pair, of_video
 
 Action = Literal["pause", "resume", "exclude", "include"]
 ADMIN = APIRouter(prefix="/admin", dependencies=[Depends(only_admin)])
@@ -33,18 +33,20 @@ def admin(request: Request) -> Response:
     return _overview(request)
 
 
-@ADMIN.get("/pair/{one}/{other}")
-def pair(request: Request, one: Name, other: Name) -> Response:
-    """Two videos and what was said of them."""
+@ADMIN.get("/of/{one}")
+@ADMIN.get("/of/{one}/{other}")
+def said(request: Request, one: Name, other: Name | None = None) -> Response:
+    """A video, or two, and what was said of them."""
     desk = site_of(request).desk
+    ids = [one] if other is None else [one, other]
     with desk.workspace.reading() as session:
-        rows = session.execute(select(Video, Prompt.text).join(Prompt).where(Video.id.in_((one, other))))
+        rows = session.execute(select(Video, Prompt.text).join(Prompt).where(Video.id.in_(ids)))
         videos = {video.id: (video, prompt) for video, prompt in rows}
-        if len(videos) != 2:
-            raise HTTPException(404, "There is no such pair.")
-        said = of_pair(session, one, other)
-    shown = [videos[one][0], videos[other][0]]
-    return page(request, "pair.html.j2", prompt=videos[one][1], videos=shown, said=said)
+        if len(videos) != len(ids):
+            raise HTTPException(404, "There is no such video in the record.")
+        judgements = of_video(session, one) if other is None else of_pair(session, one, other)
+    shown = [videos[each][0] for each in ids]
+    return page(request, "said.html.j2", prompt=videos[one][1], videos=shown, said=judgements)
 
 
 @ADMIN.post("/invite", dependencies=[CsrfForm])
@@ -94,7 +96,7 @@ def change_judge(desk: Desk, name: str, action: Action) -> None:
 
 def _overview(request: Request, *, link: tuple[str, str] | None = None) -> Response:
     desk = site_of(request).desk
-    shown = overview(desk.workspace, desk.settings)
+    shown = overview(desk.workspace, desk.settings, site_of(request).counting.figures())
     return page(request, "admin.html.j2", settings=desk.settings, shown=shown, formats=RECORD_FORMATS, link=link)
 
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from reelign.annotate.access import SESSION_DAYS, Access, session_key
 from reelign.annotate.admin_routes import ADMIN
+from reelign.annotate.counting import Counting
 from reelign.annotate.desk import Conflict, Desk
 from reelign.annotate.hardening import Hardening
 from reelign.annotate.invitations import invite
@@ -109,7 +110,7 @@ def _application(desk: Desk, access: Access) -> ASGIApp:
         same_site="lax",
         https_only=settings.secure_cookies,
     )
-    app.state.site = Site(desk, access, Media(desk.workspace, settings))
+    app.state.site = Site(desk, access, Media(desk.workspace, settings), Counting(desk.workspace, settings))
     for routes in (PAGES, API, ADMIN):
         app.include_router(routes)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Form, Header, Request
 
 from reelign.annotate.access import CSRF_FIELD, CSRF_HEADER, Access, check_csrf
+from reelign.annotate.counting import Counting
 from reelign.annotate.desk import Desk
 from reelign.annotate.media import Media
 
@@ -19,6 +20,7 @@ class Site:
     desk: Desk
     access: Access
     media: Media
+    counting: Counting
 
 
 def site_of(request: Request) -> Site:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 from sqlalchemy import select
 
 from reelign.records.agreement import Agreement, agreement, comparison_counts
+from reelign.records.answers import Kind
 from reelign.records.arena import ArenaRow, arena
 from reelign.records.columns import FIELDS, Comparisons
 from reelign.records.judgement_log import holds
-from reelign.records.panel import JudgeStatistics, answered_right, judge_statistics
+from reelign.records.panel import JudgeStatistics, answered_right, grader_statistics, judge_statistics
 from reelign.records.schema import Judgement, Task, Video
 from reelign.records.votes import Vote, votes
 from reelign.records.workspace import Workspace
@@ -42,8 +44,51 @@ def workspace_agreement(workspace: Workspace) -> list[Agreement]:
     return agreement(comparison_counts(comparisons(workspace)))
 
 
-def workspace_judges(workspace: Workspace) -> list[JudgeStatistics]:
-    """Statistics of every judge of pairs."""
+def grades(workspace: Workspace, kind: Kind) -> list[Judgement]:
+    """What is needed of all judgements of single videos of a kind that hold, in order; other fields are not loaded."""
+    columns = (Judgement.kind, Judgement.video_a, Judgement.dimension, Judgement.verdict, Judgement.judge)
+    with workspace.reading() as session:
+        rows = session.execute(select(*columns).where(holds(), Judgement.kind == kind).order_by(Judgement.id))
+        return cast("list[Judgement]", rows.all())
+
+
+def workspace_judges(workspace: Workspace, *, columns: Comparisons | None = None) -> list[JudgeStatistics]:
+    """Statistics of every judge of pairs; `columns` are the workspace's `comparisons`, where they were read before."""
+    durations, gold = _timed_and_gold(workspace)
+    return judge_statistics(columns or comparisons(workspace), durations=durations, gold=gold)
+
+
+def workspace_graders(workspace: Workspace, kind: Kind, *, given: Sequence[Judgement]) -> list[JudgeStatistics]:
+    """Statistics of every judge of single videos; `given` are the workspace's `grades`."""
+    durations, gold = _timed_and_gold(workspace)
+    return grader_statistics(given, kind, durations=durations, gold=gold)
+
+
+def workspace_arena(
+    workspace: Workspace, *, dimension: str | None = None, voted: Sequence[Vote] | None = None
+) -> list[ArenaRow]:
+    """The arena table of all generators, each adapter a contestant of its own.
+
+    Args:
+        workspace: whose.
+        dimension: only this one.
+        voted: the workspace's `workspace_votes`, where they were counted before.
+    """
+    with workspace.reading() as session:
+        rows = session.execute(select(Video.id, Video.prompt_id, Video.generator, Video.adapter))
+        videos = {
+            key: VideoOf(prompt, f"{name} + {adapter}" if adapter else name) for key, prompt, name, adapter in rows
+        }
+    return arena(
+        workspace_votes(workspace) if voted is None else voted,
+        {key: video.generator for key, video in videos.items()},
+        {key: video.prompt_id for key, video in videos.items()},
+        dimension=dimension,
+    )
+
+
+def _timed_and_gold(workspace: Workspace) -> tuple[dict[str, list[float]], list[tuple[str, bool]]]:
+    """Judge to the seconds of each judgement; and judge and whether a gold question was answered right."""
     durations: dict[str, list[float]] = {}
     with workspace.reading() as session:
         timed = select(Judgement.judge, Judgement.duration_s).where(holds(), Judgement.duration_s.is_not(None))
@@ -55,19 +100,4 @@ def workspace_judges(workspace: Workspace) -> list[JudgeStatistics]:
             for judgement, task in session.execute(asked)
             if judgement.dimension in (task.gold or {})
         ]
-    return judge_statistics(comparisons(workspace), durations=durations, gold=gold)
-
-
-def workspace_arena(workspace: Workspace, *, dimension: str | None = None) -> list[ArenaRow]:
-    """The arena table of all generators, each adapter a contestant of its own."""
-    with workspace.reading() as session:
-        rows = session.execute(select(Video.id, Video.prompt_id, Video.generator, Video.adapter))
-        videos = {
-            key: VideoOf(prompt, f"{name} + {adapter}" if adapter else name) for key, prompt, name, adapter in rows
-        }
-    return arena(
-        workspace_votes(workspace),
-        {key: video.generator for key, video in videos.items()},
-        {key: video.prompt_id for key, video in videos.items()},
-        dimension=dimension,
-    )
+    return durations, gold

@@ -88,7 +88,8 @@ def grade_counts(judgements: Iterable[Judgement], kind: Kind) -> dict[str, NDArr
     return {dimension: np.array(counts) for dimension, counts in rows.items()}
 
 
-def _voices(judgements: Iterable[Judgement]) -> dict[tuple[str, str, Kind], Counter[str]]:
+def latest_grades(judgements: Iterable[Judgement]) -> dict[tuple[str, str, Kind], dict[str, str]]:
+    """Of each video, dimension and kind: judge to the latest grade; whoever cannot say gave none."""
     latest: dict[tuple[str, str, Kind], dict[str, str]] = {}
     for judgement in judgements:
         for kind, grades in GRADES.items():
@@ -96,4 +97,8 @@ def _voices(judgements: Iterable[Judgement]) -> dict[tuple[str, str, Kind], Coun
                 latest.setdefault((judgement.video_a, judgement.dimension, kind), {})[judgement.judge] = (
                     judgement.verdict
                 )
-    return {key: Counter(own.values()) for key, own in latest.items()}
+    return latest
+
+
+def _voices(judgements: Iterable[Judgement]) -> dict[tuple[str, str, Kind], Counter[str]]:
+    return {key: Counter(own.values()) for key, own in latest_grades(judgements).items()}

@@ -57,6 +57,12 @@ def of_pair(session: Session, one: str, other: str) -> list[Judgement]:
     return list(session.scalars(select(Judgement).where(both, holds()).order_by(Judgement.id)))
 
 
+def of_video(session: Session, video: str) -> list[Judgement]:
+    """The judgements that hold on a video by itself, in order."""
+    alone = (Judgement.video_a == video) & Judgement.video_b.is_(None) & Judgement.candidates.is_(None)
+    return list(session.scalars(select(Judgement).where(alone, holds()).order_by(Judgement.id)))
+
+
 def of_prompt(session: Session, prompt_id: int) -> PromptPage:
     """A prompt's page."""
     order = (Video.adapter, Video.index, Video.seed, Video.id)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reelign.records.answers import CANNOT_SAY
+from reelign.records.answers import CANNOT_SAY, Kind
 from reelign.records.columns import Comparisons
+from reelign.records.grades import latest_grades
 from reelign.records.schema import Judgement, Task
 
 _MIRRORED = {"a": "b", "b": "a"}
@@ -83,10 +85,53 @@ def judge_statistics(
     found = []
     for code, judge in enumerate(comparisons.judges):
         own = {name: Share.count(hits[code], of[code]) for name, (hits, of) in shares.items()}
-        seconds = (durations or {}).get(judge, ())
-        median = float(np.median(seconds)) if len(seconds) else float("nan")
-        found.append(JudgeStatistics(judge=judge, median_s=median, **own))
+        found.append(JudgeStatistics(judge=judge, median_s=_median((durations or {}).get(judge, ())), **own))
     return found
+
+
+def grader_statistics(
+    judgements: Iterable[Judgement],
+    kind: Kind,
+    *,
+    durations: Mapping[str, Sequence[float]] | None = None,
+    gold: Iterable[tuple[str, bool]] = (),
+) -> list[JudgeStatistics]:
+    """The same of every judge of single videos, by name: there are no sides and no ties among grades.
+
+    Args:
+        judgements: of all judges, in order.
+        kind: the scale; others are not looked at.
+        durations, gold: as for `judge_statistics`.
+    """
+    agrees: Counter[str] = Counter()
+    comparable: Counter[str] = Counter()
+    judges: set[str] = set()
+    for (_, _, own), given in latest_grades(judgements).items():
+        if own != kind:
+            continue
+        judges.update(given)
+        counts = Counter(given.values())
+        for judge, grade in given.items():
+            others = counts - Counter((grade,))
+            for majority, most in others.most_common(1):
+                if 2 * most > others.total():
+                    comparable[judge] += 1
+                    agrees[judge] += majority == grade
+    names = sorted(judges)
+    right, asked = _gold_counts(names, gold)
+    none = Share.count(0, 0)
+    return [
+        JudgeStatistics(
+            judge=name,
+            agrees=Share.count(agrees[name], comparable[name]),
+            left=none,
+            ties=none,
+            cannot_say=none,
+            gold=Share.count(right[code], asked[code]),
+            median_s=_median((durations or {}).get(name, ())),
+        )
+        for code, name in enumerate(names)
+    ]
 
 
 def answered_right(judgement: Judgement, task: Task) -> bool:
@@ -113,6 +158,10 @@ def _agreement_with_others(comparisons: Comparisons) -> tuple[list[int], list[in
         [int(each) for each in np.bincount(items.judge[agrees], minlength=judges)],
         [int(each) for each in np.bincount(items.judge[decided], minlength=judges)],
     )
+
+
+def _median(seconds: Sequence[float]) -> float:
+    return float(np.median(seconds)) if len(seconds) else float("nan")
 
 
 def _gold_counts(judges: Sequence[str], gold: Iterable[tuple[str, bool]]) -> tuple[list[int], list[int]]:
