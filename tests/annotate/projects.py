@@ -47,7 +47,7 @@ def film(folder: Path, *, prompts: int, candidates: int = 2, sizes: tuple[tuple[
         for index in range(candidates):
             frames, fps = sizes[index % len(sizes)]
             path = f"videos/{prompt.id}-{index}.mp4"
-            write_video(folder / path, _square(frames, 0.3 + 0.2 * index), fps)
+            write_video(folder / path, _square(frames, 0.3 + 0.6 * index / candidates), fps)
             size = {"fps": fps, "num_frames": frames, "height": 64, "width": 64}
             rows.append(
                 Video(

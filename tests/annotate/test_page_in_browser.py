@@ -45,10 +45,24 @@ WATCH = """async (milliseconds) => {
   }
   return { apart: Math.max(...apart), seen: apart.length, laps };
 }"""
+BEST = """
+annotate:
+  scale: best_of
+  best_of: 5
+  judges_per_item: 1
+  gold_rate: 0
+  repeat_rate: 0
+  reason: required
+  defects: [{tag: flicker, dimension: MQ}]
+  defect_tags: required
+"""
 TIMES = "[...document.querySelectorAll('.sides:not([hidden]) video')].map((video) => video.currentTime)"
 
 SEEN = """[...document.querySelectorAll(".sides:not([hidden]) figure")]
   .filter((figure) => getComputedStyle(figure).visibility === "visible").length"""
+LOWEST = "document.querySelector('.controls').getBoundingClientRect().bottom"
+HEIGHT = "document.querySelector('.sides:not([hidden]) video').getBoundingClientRect().height"
+NOTICE_AT = "document.getElementById('notice').getBoundingClientRect().top"
 SMALL = """[...document.querySelectorAll("button:not([disabled]), .options label")]
   .filter((each) => each.offsetHeight && each.offsetHeight < 44).map((each) => each.textContent)"""
 
@@ -99,6 +113,7 @@ FILMS: dict[str, dict[str, object]] = {
     "mixed": {"prompts": 2, "sizes": ((33, 16.0), (19, 12.0))},
     "last": {"prompts": 1},
     "free": {"prompts": 8},
+    "best": {"prompts": 1, "candidates": 5, "settings": BEST},
 }
 
 
@@ -257,6 +272,40 @@ def test_controls_reasons_and_defects(browser: Browser, projects: dict[str, Proj
     page.uncheck("#use-keys")
     page.keyboard.press("1")
     assert not page.is_checked("input[data-key='1']")
+    page.close()
+
+
+def test_the_best_of_five_with_all_that_is_required_on_the_whole_screen(
+    browser: Browser, projects: dict[str, Project]
+) -> None:
+    project = projects["best"]
+    page = project.join(browser, "Ada", viewport={"width": 1280, "height": 800})
+    assert page.inner_text(".dimension.now legend").startswith("Which looks best?")
+    assert page.evaluate(LOWEST) < 800, "all five and their controls are seen without scrolling"
+    before = page.evaluate(HEIGHT)
+    page.keyboard.press("f")
+    until(page, "document.fullscreenElement !== null")
+    assert page.evaluate(HEIGHT) > 1.3 * before
+    page.keyboard.press("2")
+    assert page.inner_text(".dimension.now legend").startswith("Which moves best?")
+    for key, told in (
+        ("30", ""),
+        ("Enter", "a few words"),
+        ("because", ""),
+        ("Escape", ""),
+        ("Enter", "Mark a defect"),
+    ):
+        page.keyboard.press(key) if key in ("Enter", "Escape") else page.keyboard.type(key)
+        until(page, f"document.getElementById('notice').textContent.includes('{told}')")
+        assert not told or page.evaluate(NOTICE_AT) >= 0, "what is lacking is said where it is seen"
+    page.keyboard.press("d")
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    until(page, "!document.getElementById('rest').hidden")
+    made = {each.dimension: each for each in project.workspace.judgements()}
+    assert {name: each.verdict for name, each in made.items()} == {"VQ": "1", "MQ": "2", "TA": "cannot_say"}
+    assert made["MQ"].defects is not None
+    assert made["MQ"].defects[0]["tag"] == "flicker"
     page.close()
 
 

@@ -61,7 +61,7 @@ def options(settings: AnnotateSettings) -> list[str]:
 
 def version_of(settings: AnnotateSettings) -> str:
     """Of a person as a judge: changes with whatever the person was told."""
-    asked = [[each.name, each.question, each.help] for each in settings.dimensions]
+    asked = [[each.name, settings.question(each), each.help] for each in settings.dimensions]
     return content_key(settings.scale, settings.instructions, asked)[:12]
 
 

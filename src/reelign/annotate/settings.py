@@ -18,7 +18,7 @@ class Dimension:
     name: str
     """As it stands in the record, such as VQ."""
     question: str = ""
-    """What the page asks; the name where empty."""
+    """What the page asks; where empty, the usual question about VQ, MQ, TA and overall, and the name of any other."""
     help: str = ""
     """What counts and what does not."""
 
@@ -52,26 +52,26 @@ class DefectTag:
 
 
 DIMENSIONS = (
-    Dimension(
-        name="VQ", question="Which looks better?", help="Sharpness, colour, light, clean shapes. Leave motion aside."
-    ),
-    Dimension(
-        name="MQ", question="Which moves better?", help="Smooth, steady, physically plausible motion. No flicker."
-    ),
-    Dimension(
-        name="TA",
-        question="Which fits the text better?",
-        help="What the text asks for is there, and does what it says.",
-    ),
+    Dimension(name="VQ", help="Sharpness, colour, light, clean shapes. Leave motion aside."),
+    Dimension(name="MQ", help="Smooth, steady, physically plausible motion. No flicker."),
+    Dimension(name="TA", help="What the text asks for is there, and does what it says."),
 )
+
+USUAL_QUESTIONS = {
+    "VQ": ("Which looks better?", "Which looks best?", "How good does it look?"),
+    "MQ": ("Which moves better?", "Which moves best?", "How good is the motion?"),
+    "TA": ("Which fits the text better?", "Which fits the text best?", "How well does it fit the text?"),
+    "overall": ("Which is better?", "Which is best?", "How good is it?"),
+}
+"""Of a pair, of the best of some, of a single video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotateSettings:
     """What is asked, of how many, and how the page is served."""
 
-    title: str = "Which video is better?"
-    instructions: str = "Watch both videos to the end at least once. Judge each question by itself."
+    title: str = "Judge the videos"
+    instructions: str = "Watch every video to the end at least once. Judge each question by itself."
     """Paragraphs, with an empty line between them."""
     examples: tuple[Example, ...] = ()
     scale: Kind = "pairwise"
@@ -150,6 +150,13 @@ class AnnotateSettings:
     def names(self) -> list[str]:
         """Of the dimensions, in the order asked."""
         return [each.name for each in self.dimensions]
+
+    def question(self, dimension: Dimension) -> str:
+        """What the page asks about a dimension."""
+        usual = USUAL_QUESTIONS.get(dimension.name)
+        return dimension.question or (
+            usual[{"pairwise": 0, "best_of": 1}.get(self.scale, 2)] if usual else dimension.name
+        )
 
     @property
     def asks_tokens(self) -> bool:

@@ -28,7 +28,8 @@ export function bindControls(player, stage) {
 
   function full() {
     if (document.fullscreenElement) document.exitFullscreen();
-    else element("judging").requestFullscreen?.().catch(() => {});
+    else document.documentElement.requestFullscreen?.() // not a part of the page: what it has to say must be seen
+      .catch(() => {});
   }
 
   const faster = (by) => {

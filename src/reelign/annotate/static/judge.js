@@ -66,7 +66,7 @@ function showRest() {
   element("rest-title").textContent = waiting ? "One moment" : stopped ? "That is all. Thank you!" : "Nothing left for now";
   element("rest-text").textContent = waiting ? "The last answer is on its way." : stopped
     ? `You answered ${done} questions.`
-    : "Others have the remaining questions before them. This page looks again by itself.";
+    : "What there is was before you already, or others have it before them. This page looks again by itself.";
 }
 
 function progress() {
