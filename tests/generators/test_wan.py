@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize
+from reelign.generators.wan import Wan
+from reelign.training import LoRA, Policy
 
 PROMPTS = ["a red square moves left", "a disc"]
 SEEDS = [3, 4]
@@ -137,3 +141,30 @@ def test_schedule_falls_from_pure_noise_to_clean(tiny_wan: Generator) -> None:
 def test_defaults_stand_beside_the_weights(tiny_wan: Generator) -> None:
     assert tiny_wan.defaults == tiny_wan.family_defaults
     assert replace(tiny_wan.defaults, fps=8.0).size == VideoSize(81, 480, 832)
+
+
+def test_a_doras_magnitudes_are_named_and_shaped_as_comfyui_reads_them(tiny_wan: Generator, tmp_path: Path) -> None:
+    """comfy/lora.py asks for `{layer}.dora_scale`, and weight_adapter/base.py divides it by norms of (outputs, 1)."""
+    policy = Policy(tiny_wan, LoRA(rank=2, alpha=6, dora=True))
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters.values():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=chance))
+    file = policy.save(tmp_path)
+    assert file is not None
+    named = Wan.original_lora_names(load_file(file))
+    assert {name.rpartition(".lora_")[0] or name.removesuffix(".dora_scale") for name in named} == {
+        f"diffusion_model.blocks.{block}.{layer}"
+        for block in (0, 1)
+        for layer in (*(f"{kind}_attn.{each}" for kind in ("self", "cross") for each in "qkvo"), "ffn.0", "ffn.2")
+    }
+    layer = "diffusion_model.blocks.1.ffn.0"
+    down, up, scale = (named[f"{layer}.{end}"] for end in ("lora_A.weight", "lora_B.weight", "dora_scale"))
+    trained = tiny_wan.denoisers["transformer"].blocks[1].ffn.net[0].proj  # type: ignore[index, union-attr]
+    adapted = trained.weight + 3 * up @ down  # alpha / rank
+    with torch.no_grad():
+        effective = (trained(torch.eye(24)) - trained.bias).T
+    assert scale.shape == (32, 1)
+    torch.testing.assert_close(adapted * scale / adapted.norm(dim=1, keepdim=True), effective, rtol=0, atol=1e-5)
+    # As ComfyUI reads it, by the norms of the base: near, and not the same.
+    torch.testing.assert_close(adapted * scale / trained.weight.norm(dim=1, keepdim=True), effective, rtol=0.1, atol=0)

@@ -30,6 +30,10 @@ ORIGINAL_NAMES = (
 )
 """Parts of diffusers' key names and of Wan's own (github.com/Wan-Video/Wan2.1, wan/modules/model.py)."""
 
+MAGNITUDE, COMFYUI_MAGNITUDE = ".lora_magnitude_vector", ".dora_scale"
+"""What peft and ComfyUI (comfy/lora.py, as of v0.3.77) call the magnitudes of a DoRA. ComfyUI reads them as those of
+the base's rows where the paper has the adapted weight's: its weights are off by the ratio of the two norms."""
+
 
 class Wan(Generator):
     """Wan 2.1 T2V through its diffusers pipeline."""
@@ -82,6 +86,9 @@ class Wan(Generator):
         for name, tensor in layers.items():
             for ours, original in ORIGINAL_NAMES:
                 name = name.replace(ours, original)
+            if name.endswith(MAGNITUDE):
+                # A column: ComfyUI divides it by the norms of the weight's rows, (outputs, 1).
+                name, tensor = name.removesuffix(MAGNITUDE) + COMFYUI_MAGNITUDE, tensor[:, None]
             renamed[name] = tensor
         return renamed
 
