@@ -69,6 +69,14 @@ def test_eight_videos_of_different_lengths_are_one_call_and_score_as_alone(rewar
     assert together["TA"].std() > 0
 
 
+def test_clips_in_memory_are_scored_without_a_file(reward: VideoReward, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    for name in ("builtins.open", "os.open"):
+        monkeypatch.setattr(name, lambda *given, **_: opened.append(given))
+    reward.score([clip(8), clip(20)], PROMPTS[:2], fps=8.0)
+    assert opened == []
+
+
 def test_stacked_videos_score_as_listed_ones(reward: VideoReward) -> None:
     stacked = torch.stack([clip(8, seed=1), clip(8, seed=2)])
     listed = reward.score(list(stacked), PROMPTS[:2], fps=8.0)
