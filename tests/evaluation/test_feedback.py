@@ -18,6 +18,7 @@ from reelign.evaluation.feedback_measures import measure
 from reelign.evaluation.feedback_published import ACCURACY, COLUMNS
 from reelign.evaluation.feedback_results import MeasureSettings
 from reelign.evaluation.feedback_scores import Scored, Scores
+from reelign.evaluation.feedback_tables import tables
 from reelign.rewards import Reward
 
 FAST = MeasureSettings(resamples=100, calibration=0.4)
@@ -172,6 +173,33 @@ def test_ranks_of_choices_by_hand() -> None:
     assert found.mrr.mean == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
     assert {k: each.mean for k, each in found.recall.items()} == pytest.approx({1: 1 / 3, 2: 2 / 3, 4: 1})
     assert found.chance_mrr == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+
+
+@pytest.mark.parametrize(("size", "published"), [(8, True), (7, False)])
+def test_the_published_ranks_stand_beside_groups_of_eight_alone(size: int, published: bool) -> None:
+    group = tuple(candidate(f"p{place}", "p") for place in range(size))
+    values = {each: float(place) for place, each in enumerate(group)}
+    choice = Choice(candidates=group, best=size - 1, dimension="overall")
+    feedback = Feedback(source=Path("w"), format="workspace", pairs=[], choices=[choice])
+    (table,) = tables(
+        measure(feedback, world(values), {"overall": ("r",)}, FAST), reward="r", format="workspace", as_published=False
+    )
+    assert list(table.rows[0]) == ["r, overall", "1", "100.0", "100.0", "100.0", "100.0", "0"]
+    assert ("HPSv2 (published)" in table.text()) is published
+
+
+def test_genai_bench_has_one_verdict_a_pair() -> None:
+    pairs = [
+        JudgedPair(first=candidate("a", "p"), second=candidate("b", "p"), verdicts={"overall": 1}),
+        JudgedPair(first=candidate("c", "q"), second=candidate("d", "q"), verdicts={"overall": 0}),
+    ]
+    feedback = Feedback(source=Path("f"), format="genai-bench", pairs=pairs)
+    values = {candidate("a", "p"): 2.0, candidate("b", "p"): 0.0, candidate("c", "q"): 1.0, candidate("d", "q"): 1.5}
+    measured = measure(feedback, world(values), {"overall": ("r",)}, FAST)
+    _, table = tables(measured, reward="r", format="genai-bench", as_published=False)
+    assert list(table.header) == ["source", "overall w/ ties", "overall w/o"]
+    assert list(table.rows[0]) == ["r", "100.00", "100.00"]
+    assert ["VideoReward (published)", "49.41", "72.89"] in [list(row) for row in table.rows]
 
 
 def test_bias_towards_length_and_side() -> None:
