@@ -267,6 +267,19 @@ def test_folders_that_hold_no_checkpoint_say_so(tmp_path: Path) -> None:
         VideoReward(model=str(tmp_path))
 
 
+def test_a_base_model_that_only_its_trainer_has_is_named_anew(
+    checkpoints: Callable[[int], Checkpoints], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoints(1).released, tmp_path / "run")
+    base = str(checkpoints(1).released.parent / "base")
+    videoreward_layout.write_config(folder, videoreward_layout.config(str(tmp_path / "elsewhere"), 1))
+    with pytest.raises(
+        ReelignError, match=r"base model of .* cannot be opened: .*elsewhere[\s\S]*the setting backbone"
+    ):
+        VideoReward(model=str(folder))
+    assert VideoReward(model=str(folder), backbone=base, check=False).dimensions == ("VQ", "MQ", "TA")
+
+
 def test_a_hub_id_that_cannot_be_reached_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ReelignError, match="KlingTeam/VideoReward is no folder, and the hub gave nothing"):

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.rewards.loading import load_part, load_strictly, read_weights
+from reelign.rewards.qwen_vl import family_of
 from reelign.rewards.qwen_vl_weights import canonical, empty_backbone, fetch_folder, load_backbone
 from reelign.rewards.videoreward_config import PublicConfig, read_public_config
 from reelign.rewards.videoreward_model import VideoRewardModel
@@ -62,10 +63,11 @@ def from_videoreward(
     config = read_public_config(folder / "model_config.json")
     checkpoint = _checkpoint(folder, step)
     base = backbone or config.base
+    base_config = _base_config(base, folder)
     if (checkpoint / "model.pth").is_file():
         weights = unwrapped(read_weights(checkpoint / "model.pth"))
         weights = fold_lora(weights, config, str(checkpoint / "model.pth"), dtype=dtype)
-        empty = _empty(base, weights, dtype, str(checkpoint / "model.pth"))
+        empty = _empty(base_config, weights, dtype, str(checkpoint / "model.pth"))
         return _assemble(empty, weights, config, _tokenizer(checkpoint, base), checkpoint).to(device)
     trained = _read_trained(checkpoint)
     grown = load_backbone(base, device="cpu", dtype=dtype)
@@ -162,17 +164,29 @@ def _overlay(backbone: Any, trained: Mapping[str, Tensor], checkpoint: Path) -> 
     return {**weights, **trained}
 
 
-def _empty(base: str, weights: Mapping[str, Tensor], dtype: torch.dtype, source: str) -> Any:
-    """The backbone that such weights fill; its vocabulary was cut to the tokenizer's length in training."""
+def _base_config(base: str, folder: Path) -> Any:
+    """The base model's config; a name that only its trainer's machine knows is told from a broken download."""
     from transformers import AutoConfig
 
+    try:
+        config = load_part(AutoConfig, base)
+    except ReelignError as error:
+        raise ReelignError(
+            f"The base model of {folder} cannot be opened: {error.what}",
+            "Name it by the setting backbone: hub id or folder; the released one's is Qwen/Qwen2-VL-2B-Instruct.",
+        ) from error
+    family_of(config)
+    return config
+
+
+def _empty(config: Any, weights: Mapping[str, Tensor], dtype: torch.dtype, source: str) -> Any:
+    """The backbone that such weights fill; its vocabulary was cut to the tokenizer's length in training."""
     if TABLE not in weights or HEAD not in weights:
         lacking = TABLE if TABLE not in weights else HEAD
         raise ReelignError(
             f"{source} lacks {lacking}; its first key is {next(iter(weights), 'none')}.",
             "It is not in VideoReward's layout: name a checkpoint of VideoAlign's code.",
         )
-    config = load_part(AutoConfig, base)
     config.text_config.vocab_size = weights[TABLE].shape[0]
     return empty_backbone(config, dtype=dtype)
 
