@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from reelign.errors import ReelignError
@@ -29,7 +26,7 @@ VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "n
 VISION |= {"image_size": 56, "patch_size": 14, "layer_norm_eps": 1e-6}
 ABSTRACTOR = {"num_learnable_queries": 3, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 ABSTRACTOR |= {"intermediate_size": 40, "layer_norm_eps": 1e-6, "encoder_hidden_size": 32, "grid_size": 4}
-CONFIG = {"model_type": "mplug_owl2", "vocab_size": 300, "hidden_size": 24, "intermediate_size": 40}
+CONFIG = {"model_type": "mplug_owl2", "vocab_size": 400, "hidden_size": 24, "intermediate_size": 40}
 CONFIG |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-5}
 CONFIG |= {"max_position_embeddings": 512, "rope_scaling": None}
 CONFIG["auto_map"] = {"AutoConfig": "configuration_mplug_owl2.MPLUGOwl2Config"}  # code that is not run
@@ -71,13 +68,18 @@ def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes, and the five words as tokens: in Llama's vocabulary each has one."""
-    tokens = ["<unk>", "<s>", "</s>", *sorted(ByteLevel.alphabet()), "excellent", "good", "fair", "poor", "bad"]
-    made = Tokenizer(BPE({token: index for index, token in enumerate(tokens)}, [], ignore_merges=True))
-    made.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    made.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>")
+def tokenizer() -> LlamaTokenizer:
+    """Llama's, in small: letters, bytes for the rest, and merges that make each of the five words one token."""
+    vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁"]
+    vocabulary += [letter for letter in string.printable if not letter.isspace()]
+    merges = []
+    for word in ("excellent", "good", "fair", "poor", "bad"):
+        made = "▁"
+        for letter in word:
+            merges.append((made, letter))
+            made += letter
+            vocabulary.append(made)
+    return LlamaTokenizer(vocab={token: index for index, token in enumerate(dict.fromkeys(vocabulary))}, merges=merges)
 
 
 @pytest.fixture(scope="module")
@@ -193,11 +195,11 @@ def answer(folder: Path, frames: Tensor, shown: str) -> float:
     weights = load_file(folder / "model.safetensors")
     owl.load_state_dict({key: value for key, value in weights.items() if "inv_freq" not in key})
     read = tokenizer()
-    before = read(f"USER: How would you rate the quality of this {shown}?\n").input_ids
-    behind = read(f"\nASSISTANT: The quality of the {shown} is").input_ids[1:]
+    before = [1, *read.encode(f"USER: How would you rate the quality of this {shown}?\n", add_special_tokens=False)]
+    behind = read.encode(f"\nASSISTANT: The quality of the {shown} is", add_special_tokens=False)
     with torch.no_grad():
         logits = owl(torch.tensor(before), squares(frames)[None], torch.tensor(behind))[0]
-    words = [read(word).input_ids[1] for word in ("excellent", "good", "fair", "poor", "bad")]
+    words = read.convert_tokens_to_ids(["▁excellent", "▁good", "▁fair", "▁poor", "▁bad"])
     return float(logits[words].softmax(0) @ torch.tensor([5.0, 4, 3, 2, 1]))
 
 

@@ -87,7 +87,7 @@ class Visual(nn.Module):
 
 
 class OpenClip(nn.Module):
-    """open_clip's CLIP (model.py, transformer.py; the 164-key layout of HPS_v2_compressed.pt at ViT-H-14), tiny."""
+    """open_clip's CLIP (model.py, transformer.py; the layout of HPS_v2_compressed.pt, 686 keys at ViT-H-14), tiny."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from reelign.rewards.base import Videos
 from reelign.rewards.images import FrameReward, Reduction, counts, in_batches, look, tell_of_cut_texts
-from reelign.rewards.loading import device_and_dtype, fingerprint, load_part, load_pretrained, self_test, version_of
+from reelign.rewards.loading import (
+    device_and_dtype,
+    fingerprint,
+    load_part,
+    load_pretrained,
+    self_test,
+    tolerance_of,
+    version_of,
+)
 from reelign.rewards.preprocess import Fit, Preprocessing
 
 VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -173,7 +181,7 @@ class ClipReward(FrameReward):
     def finish(self, expected_score: float | None, *parts: object) -> None:
         """Set the version, of the tower, the preprocessing and `parts`, and run the self-test."""
         self.version = version_of(self.name, self.tower.fingerprint, self.preprocess, self.frames, self.reduce, *parts)
-        self.self_test_scores = self_test(self, expected=expected_score)
+        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance_of(self.tower.dtype))
 
     def open(self, model: str, tokenizer: str, device: torch.device, dtype: torch.dtype) -> ClipTower:
         return open_tower(model, tokenizer or self.tokenizer or model, device, dtype)

@@ -23,6 +23,7 @@ from reelign.rewards.loading import (
     load_strictly,
     read_weights,
     self_test,
+    tolerance_of,
     version_of,
 )
 from reelign.rewards.preprocess import Preprocessing
@@ -145,7 +146,7 @@ class ImageReward(FrameReward):
         self.preprocess = Preprocessing(size=self.vision.config.image_size, crop="round")
         weights = fingerprint(self.vision, self.text, self.head)
         self.version = version_of(self.name, weights, self.preprocess, frames, reduce)
-        self.self_test_scores = self_test(self, expected=expected_score)
+        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance_of(self.dtype))
 
     def score_frames(self, videos: Videos, prompts: Sequence[str]) -> list[Tensor]:
         taken = counts(videos, self.frames)

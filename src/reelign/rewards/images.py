@@ -62,7 +62,9 @@ def look(videos: Videos, count: int | None, preprocess: Callable[[Tensor], Tenso
     Returns:
         (sum of K, 3, h, w).
     """
-    return torch.cat([preprocess(video[spaced(len(video), count)].to(device)) for video in videos])
+    chosen = [video[spaced(len(video), count)] for video in videos]
+    # A few at a time: Pillow's resize works in double precision, eight bytes for each byte of a frame.
+    return torch.cat([preprocess(part.to(device)) for frames in chosen for part in frames.split(16)])
 
 
 def counts(videos: Videos, count: int | None) -> list[int]:

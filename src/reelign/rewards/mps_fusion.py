@@ -52,20 +52,25 @@ class TextAttention(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Frequencies of the rotary positions, kept in the checkpoint: 10000^(-2i/head)."""
-
-    inv_freq: Tensor
+    """Rotary positions. The checkpoint holds their frequencies, which are made anew in float32: rounded to half
+    precision they would turn the last of 257 tokens by up to half a radian too much or too little."""
 
     def __init__(self, head: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", 10000.0 ** -(torch.arange(0, head, 2).float() / head))
+        self.head = head
+        self.register_buffer("inv_freq", self.frequencies())
+
+    def frequencies(self) -> Tensor:
+        """(head / 2,): 10000^(-2i / head)."""
+        return torch.pow(10000.0, -torch.arange(0, self.head, 2) / self.head)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn (…, tokens, head): the first half of the features with the second, token n by n · inv_freq."""
-        at = torch.arange(features.shape[-2], device=features.device, dtype=self.inv_freq.dtype)
-        angles = (at[:, None] * self.inv_freq).repeat(1, 2)
+        """Turn (…, tokens, head): the first half of the features with the second, token n by n · frequency."""
+        at = torch.arange(features.shape[-2], dtype=torch.float32)
+        angles = (at[:, None] * self.frequencies()).repeat(1, 2).to(features.device)
         first, second = features.chunk(2, dim=-1)
-        return features * angles.cos() + torch.cat([-second, first], dim=-1) * angles.sin()
+        cosines, sines = angles.cos().to(features.dtype), angles.sin().to(features.dtype)
+        return features * cosines + torch.cat([-second, first], dim=-1) * sines
 
 
 class ImageAttention(nn.Module):

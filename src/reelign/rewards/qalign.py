@@ -19,6 +19,7 @@ from reelign.rewards.loading import (
     load_strictly,
     read_weights,
     self_test,
+    tolerance_of,
     version_of,
 )
 from reelign.rewards.preprocess import CLIP_MEAN, CLIP_STD, levels, normalise, resize, spaced
@@ -96,12 +97,13 @@ class QAlign(Reward):
                 f"task is {task!r}, mode {mode!r} and batch_size {batch_size}.",
                 "Give quality or aesthetics, video or image, and 1 or more.",
             )
-        from transformers import AutoTokenizer
+        from transformers import LlamaTokenizer
 
         self.device, self.dtype = device_and_dtype(device, dtype, large=True)
         source = model or self.card.weights
         self.model, self.size = load_owl(source, self.device, self.dtype)
-        tokenizer: Any = load_part(AutoTokenizer, source, use_fast=True)
+        # By its class: the automatic one would ask whether to run the code that lies beside the weights.
+        tokenizer: Any = load_part(LlamaTokenizer, source)
         self.mode, self.frames, self.batch_size = mode, frames, batch_size
         self.dimensions = (task,)
         sides = [part.format(task=task, shown=mode) for part in QUESTION]
@@ -113,8 +115,7 @@ class QAlign(Reward):
         if len(set(self.words)) < len(WORDS):
             raise ReelignError(f"The tokenizer of {source} begins two of the words alike.", "Use the checkpoint's own.")
         self.version = version_of(self.name, fingerprint(self.model), task, mode, frames)
-        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
-        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance)
+        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance_of(self.dtype))
 
     @property
     def frames_needed(self) -> int:
@@ -162,8 +163,14 @@ def load_owl(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Owl
         weights |= read_weights(file)
     # Frequencies that older versions of transformers kept in the checkpoint.
     weights = {key: value for key, value in weights.items() if not key.endswith("rotary_emb.inv_freq")}
-    with no_init_weights():
-        model = Owl(config).to(dtype)
+    usual = torch.get_default_dtype()
+    try:
+        # Made in its precision and not cast to it, which would round the frequencies of the positions.
+        torch.set_default_dtype(dtype)
+        with no_init_weights():
+            model = Owl(config)
+    finally:
+        torch.set_default_dtype(usual)
     load_strictly(model, weights, source)
     size: int = config["visual_config"]["visual_model"]["image_size"]
     return model.to(device).eval().requires_grad_(False), size

@@ -12,7 +12,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward, RewardCard, Videos, check_input
 from reelign.rewards.images import in_batches, look
-from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, version_of
+from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, tolerance_of, version_of
 from reelign.rewards.preprocess import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocessing
 from reelign.rewards.yolos import label_index, labels_of
 
@@ -69,7 +69,7 @@ class VideoMAEAction(Reward):
         self.device, precision = device_and_dtype(device, dtype)
         source = model or self.card.weights
         # Positions over time are sines, made for the length that is asked for: they are not in the checkpoint.
-        length = {} if frames is None else {"num_frames": frames}
+        length: dict[str, Any] = {} if frames is None else {"num_frames": frames}
         self.model: Any = load_pretrained(
             VideoMAEForVideoClassification, source, device=self.device, dtype=precision, **length
         )
@@ -88,7 +88,9 @@ class VideoMAEAction(Reward):
         )
         self.version = version_of(self.name, fingerprint(self.model), self.preprocess, self.frames, action, log)
         named = next(iter(self.labels))
-        self.self_test_scores = self_test(self, expected=expected_score, prompts=(named, named))
+        self.self_test_scores = self_test(
+            self, expected=expected_score, prompts=(named, named), tolerance=tolerance_of(precision)
+        )
 
     @property
     def frames_needed(self) -> int:

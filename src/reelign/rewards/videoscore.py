@@ -22,6 +22,7 @@ from reelign.rewards.loading import (
     load_strictly,
     read_part,
     self_test,
+    tolerance_of,
     version_of,
 )
 from reelign.rewards.preprocess import HALF, levels, normalise, resize
@@ -132,8 +133,7 @@ class VideoScore(Reward):
         self.frames = frames or self.most_frames
         self.batch_size = batch_size
         self.version = version_of(self.name, fingerprint(self.model, self.head), self.frames, QUESTION)
-        tolerance = 1e-3 if precision == torch.float32 else 0.1
-        self.self_test_scores = self_test(self, expected=expected_scores, tolerance=tolerance)
+        self.self_test_scores = self_test(self, expected=expected_scores, tolerance=tolerance_of(precision))
 
     def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
         check_input(self, videos, prompts, fps=fps)

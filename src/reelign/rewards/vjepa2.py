@@ -13,7 +13,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward, RewardCard, Videos, check_input
 from reelign.rewards.images import in_batches, look
-from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, version_of
+from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, tolerance_of, version_of
 from reelign.rewards.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 BLOCKS = ((8, 0.15), (2, 0.7))
@@ -168,7 +168,7 @@ class VJEPA2Consistency(Reward):
         side, depth = config.crop_size // config.patch_size, frames // config.tubelet_size
         self.masks = tube_masks(side, depth, num_masks, seed)
         self.version = version_of(self.name, fingerprint(self.model), self.preprocess, frames, num_masks, seed, BLOCKS)
-        self.self_test_scores = self_test(self, expected=expected_score)
+        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance_of(precision))
 
     @property
     def frames_needed(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.rewards.base import RewardCard, Videos
 from reelign.rewards.images import FrameReward, Reduction
-from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, version_of
+from reelign.rewards.loading import device_and_dtype, fingerprint, load_pretrained, self_test, tolerance_of, version_of
 from reelign.rewards.preprocess import IMAGENET_MEAN, IMAGENET_STD, levels, normalise, resize, spaced
 
 
@@ -113,7 +113,7 @@ class YolosRemoval(FrameReward):
         self.height = height
         weights = fingerprint(self.model)
         self.version = version_of(self.name, weights, self.index, threshold, height, frames, reduce)
-        self.self_test_scores = self_test(self, expected=expected_score)
+        self.self_test_scores = self_test(self, expected=expected_score, tolerance=tolerance_of(precision))
 
     def score_frames(self, videos: Videos, prompts: Sequence[str]) -> list[Tensor]:
         return [
