@@ -22,6 +22,7 @@ from reelign.cli import (
     push,
     report,
     reward,
+    rewards,
     sample,
     schema,
 )
@@ -51,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push": push.push,
     "schema": schema.schema,
 }
-GROUPS = {"reward": reward}
+GROUPS = {"reward": reward, "rewards": rewards}
 """Commands of two words, `reelign reward train`: modules with an `app` and COMMANDS of their own."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,3 +29,13 @@ def layers(words: list[str] | None) -> list[Layer]:
     files = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
     found: list[Layer] = [(file, read_yaml(Path(file))) for file in files]
     return [*found, parse_overrides([word for word in words if word not in files])]
+
+
+def options(words: list[str] | None) -> tuple[list[str], dict[str, Any]]:
+    """Words after a reward's name: what is no setting, such as files, and the settings, later ones over earlier."""
+    words = words or []
+    files = [word for word in words if "=" not in word and not word.endswith((".yaml", ".yml"))]
+    settings: dict[str, Any] = {}
+    for _, layer in layers([word for word in words if word not in files]):
+        settings |= layer
+    return files, settings

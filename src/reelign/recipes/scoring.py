@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +15,10 @@ from reelign.errors import ReelignError
 from reelign.records import Score, Video, Workspace
 from reelign.rewards.base import Reward, Videos
 from reelign.rewards.failures import Failures
-from reelign.rewards.judging import checked
+from reelign.rewards.judging import checked, refuse_relative
 from reelign.video import read_video
 
+T = TypeVar("T")
 Scores = dict[str, dict[str, float]]
 """Video id -> dimension -> score; what could not be scored is not there."""
 
@@ -35,6 +38,8 @@ def score_videos(
     Raises:
         ReelignError: two rewards of one name, a video that cannot be read, or what a reward refuses.
     """
+    for reward in rewards:
+        refuse_relative(reward)
     versions = {reward.name: reward.version for reward in rewards}
     if len(versions) < len(rewards):
         raise ReelignError(
@@ -48,7 +53,7 @@ def score_videos(
     failures = {reward.name: Failures() for reward in rewards}
     lacking = [(video, prompt) for video, prompt in videos if any(_lacks(found, each, video) for each in rewards)]
     with tqdm(total=len(lacking), desc="score", unit="video", disable=not lacking) as bar:
-        for part, frames, fps in _read(workspace, lacking, batch_size):
+        for part, frames, fps in _read(lacking, workspace.video_path, batch_size):
             for reward in rewards:
                 rows = [row for row, (video, _) in enumerate(part) if _lacks(found, reward, video)]
                 if rows:
@@ -60,19 +65,40 @@ def score_videos(
     return found, failures
 
 
+def score_files(
+    reward: Reward, files: Sequence[tuple[Path, str]], *, batch_size: int = 8
+) -> tuple[dict[str, Tensor], Failures]:
+    """Score video files of any sizes and frame rates.
+
+    Args:
+        files: each with its prompt.
+    Returns:
+        {dimension: (files,)}, NaN where one could not be scored, and what failed.
+    Raises:
+        ReelignError: a file that cannot be read, or what the reward refuses.
+    """
+    refuse_relative(reward)
+    failures = Failures()
+    parts = []
+    for part, frames, fps in _read(files, lambda path: path, batch_size):
+        parts.append(checked(reward, _together(frames), [prompt for _, prompt in part], fps))
+        failures.add(parts[-1], [path for path, _ in part])
+    return {name: torch.cat([part[name] for part in parts]) for name in reward.dimensions}, failures
+
+
 def _lacks(found: Mapping[str, Scores], reward: Reward, video: Video) -> bool:
     return not set(reward.dimensions) <= set(found[reward.name].get(video.id, {}))
 
 
 def _read(
-    workspace: Workspace, videos: Sequence[tuple[Video, str]], size: int
-) -> Iterator[tuple[list[tuple[Video, str]], list[Tensor], float]]:
+    videos: Sequence[tuple[T, str]], path_of: Callable[[T], Path], size: int
+) -> Iterator[tuple[list[tuple[T, str]], list[Tensor], float]]:
     """Batches of videos of one frame rate, which a call of a reward has one of."""
-    part: list[tuple[Video, str]] = []
+    part: list[tuple[T, str]] = []
     frames: list[Tensor] = []
     rate = 0.0
     for video, prompt in videos:
-        clip = read_video(workspace.video_path(video))
+        clip = read_video(path_of(video))
         if part and (len(part) == size or clip.fps != rate):
             yield part, frames, rate
             part, frames = [], []

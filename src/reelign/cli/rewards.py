@@ -1,0 +1,70 @@
+"""`reelign rewards`: what there is to score with; `score` and `serve` have files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from reelign.cli.rewards_score import score
+from reelign.cli.rewards_serve import serve
+
+WIDE = 320
+"""Columns where nobody's screen says otherwise: a row of the table is a line of a file or a pipe."""
+
+app = typer.Typer(
+    help="List the rewards; score videos with one; serve one to other environments.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "score": score,
+    "serve": serve,
+}
+"""Of this group; the command line registers them beside its own."""
+
+
+@app.callback()
+def rewards(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that is known of each, as JSON.")] = False,
+) -> None:
+    """List the rewards: what each scores, how large it is, where its weights come from and under which licence.
+
+    Example: `reelign rewards`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from reelign.rewards import REWARDS, card_of
+
+    cards = {name: card_of(name) for name in REWARDS}
+    if as_json:
+        print(json.dumps({name: asdict(card) for name, card in cards.items()}, indent=1))
+        return
+    table = Table("reward", "dimensions", "gradient", "frames", "size", "licence", "weights", "extra")
+    for name, card in cards.items():
+        table.add_row(
+            name,
+            ", ".join(card.dimensions),
+            "yes" if card.differentiable else "no",
+            str(card.frames_needed),
+            card.size or "no weights",
+            card.licence or "-",
+            card.weights or "-",
+            card.extra or "-",
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table, markup=False)
+    print("Anything else: package.module:object, or the http(s) URL of a reward that is served.")
