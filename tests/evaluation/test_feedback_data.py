@@ -50,6 +50,16 @@ def test_a_benchmark_with_ties_models_and_missing_labels(folder: Path) -> None:
     assert found.shown == found.pairs
 
 
+def test_mean_opinion_scores_are_ratings(folder: Path) -> None:
+    rows = ["path_A,path_B,prompt,VQ,MOS_A_VQ,MOS_B_VQ,MOS_A_TA,MOS_B_TA", "a.mp4,b.mp4,a disc,A,4,2.5,,0"]
+    found = file_feedback(write(folder / "train.csv", "\n".join([*rows, "a.mp4,c.mp4,a disc,A,4.5,x,3,"])))
+    assert {name: {each.video.stem: value for each, value in own.items()} for name, own in found.ratings.items()} == {
+        "VQ": {"a": 4.25, "b": 2.5},
+        "TA": {"a": 3.0},
+    }
+    assert found.dimensions == ["VQ", "TA"]
+
+
 def test_files_of_chosen_and_rejected_tell_nothing_of_sides(folder: Path) -> None:
     found = file_feedback(write(folder / "pairs.csv", "prompt,chosen,rejected\na disc,a.mp4,b.mp4\n"))
     assert [dict(pair.verdicts) for pair in found.pairs] == [{"overall": 1}]

@@ -16,7 +16,7 @@ from reelign.training.caches import file_hash
 from reelign.video import read_video
 from reelign.video.files import Clip
 
-HELD_BYTES = 1 << 30
+HELD_BYTES = 2 << 30
 """What decoded videos that wait for others of their size may take together."""
 
 

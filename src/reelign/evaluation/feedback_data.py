@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class Feedback:
     """Pairs as they were shown, the left or first video first; () where the order tells who is better."""
     choices: Sequence[Choice] = ()
     ratings: Mapping[str, Mapping[Candidate, float]] = field(default_factory=dict)
-    """Dimension -> mean rating of each video, in [0, 1]."""
+    """Dimension -> mean rating of each video by itself, on one scale for the dimension."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """By reason."""
 
@@ -97,6 +98,7 @@ def file_feedback(path: str | Path, format: str | None = None, *, skip_broken: b
         format=found.format,
         pairs=judged,
         shown=() if _ordered_by_verdict(judged) else judged,
+        ratings=_ratings(found.compared),
         left_out={reason: count for reason, count in sorted(left_out.items()) if count},
     )
 
@@ -116,6 +118,17 @@ def _pair(row: Compared) -> JudgedPair:
         verdicts={name: (margin > 0) - (margin < 0) for name, margin in margins.items()},
         models=row.models,
     )
+
+
+def _ratings(rows: Iterable[Compared]) -> dict[str, dict[Candidate, float]]:
+    """Of each video on each dimension; where rows of a video differ, their mean."""
+    told: dict[str, dict[Candidate, list[float]]] = {}
+    for row in rows:
+        for name, both in row.ratings.items():
+            for video, rating in zip((row.first, row.second), both, strict=True):
+                if rating is not None:
+                    told.setdefault(name, {}).setdefault(Candidate(video, row.prompt), []).append(rating)
+    return {name: {each: math.fsum(own) / len(own) for each, own in by.items()} for name, by in told.items()}
 
 
 def _ordered_by_verdict(pairs: Iterable[JudgedPair]) -> bool:

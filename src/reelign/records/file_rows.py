@@ -33,6 +33,8 @@ class Compared:
     """Parts with a verdict of their own, where `chosen` is the first video."""
     models: tuple[str, str] = ("", "")
     """What made the first and the second video, where the file says so."""
+    ratings: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """On each dimension the mean rating of the first and the second video by itself, where the file has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -74,6 +74,7 @@ def compared(
     margin: float | None = None,
     segments: Segments = (),
     models: tuple[str, str] = ("", ""),
+    ratings: dict[str, tuple[float | None, float | None]] | None = None,
 ) -> Compared | Broken:
     """A row of two videos, each given as (what the file calls it, its cell), or why it is none."""
     videos = []
@@ -97,6 +98,7 @@ def compared(
         margin=margin,
         segments=segments,
         models=models,
+        ratings=ratings or {},
     )
 
 

@@ -6,7 +6,8 @@ beside. Any other label is a missing one, as in the authors' code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reelign.errors import ReelignError
@@ -38,11 +39,27 @@ def read(source: Source) -> Iterator[Row]:
             margins={name: value for name, value in verdicts.items() if name != OVERALL and value is not None},
             margin=verdicts.get(OVERALL),
             models=(str(row.get("A_model") or ""), str(row.get("B_model") or "")),
+            ratings=_ratings(row),
         )
 
 
 def _margin(cell: Any) -> float | None:
     return MARGIN.get(str(cell).strip().lower())
+
+
+def _ratings(row: Mapping[str, Any]) -> dict[str, tuple[float | None, float | None]]:
+    """Mean opinion scores of both videos, from MOS_A_VQ, MOS_B_VQ and so on."""
+    found = {name: (_opinion(row.get(f"MOS_A_{name}")), _opinion(row.get(f"MOS_B_{name}"))) for name in DIMENSIONS}
+    return {name: both for name, both in found.items() if any(both)}
+
+
+def _opinion(cell: Any) -> float | None:
+    """From 1 to 5; 0 and anything else is a missing one, as in the authors' code."""
+    try:
+        opinion = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return opinion if 0 < opinion < math.inf else None
 
 
 READER = Reader(
