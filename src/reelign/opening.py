@@ -90,13 +90,53 @@ def _part(layer: Layer, section: str) -> Layer:
 def known_model(model: str) -> str:
     """The model's name as a workspace keeps it: a folder by its whole path, found from anywhere.
 
-    What is wrong with a folder is said before a workspace is made for it; a hub id is looked up when it is loaded.
+    What is wrong with a folder is said before a workspace is made for it, and of a hub id what can be known without the
+    network: a name that the hub does not take, a path that leads into a folder here, a kept copy of a pipeline that is
+    not supported. Another id is looked up when it is loaded (`is_unseen`).
     """
     source = resolve_model(model)
     is_hub_id = source.count("/") == 1 and not source.startswith((".", "~", "/")) and not Path(source).exists()
-    if not is_hub_id:
-        check_supported(model, pipeline_class(source))
+    if is_hub_id:
+        _check_hub_id(model)
+    if folder := _kept_from_hub(model) if is_hub_id else source:
+        check_supported(model, pipeline_class(folder))
     return model if is_hub_id or source != model else str(Path(model).resolve())
+
+
+def is_unseen(model: str) -> bool:
+    """Whether a model is a hub id of which nothing lies here yet, so that whether it is there is not known."""
+    return not Path(resolve_model(model)).exists() and not _kept_from_hub(model)
+
+
+def _kept_from_hub(model: str) -> str:
+    """The folder of a hub id's copy here, '' where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    index = try_to_load_from_cache(model, "model_index.json")
+    return str(Path(index).parent) if isinstance(index, str) else ""
+
+
+def _check_hub_id(model: str) -> None:
+    """Refuse what cannot be an id of the hub, or is more likely a mistyped folder."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    above = Path(model).parent
+    if above.is_dir():
+        near = difflib.get_close_matches(Path(model).name, [each.name for each in above.iterdir()], n=1)
+        raise ReelignError(
+            f"There is no folder {model}, though there is a folder {above}.",
+            f"Did you mean {above / near[0]}?"
+            if near
+            else "Check the path; to name a hub id all the same, call this from elsewhere.",
+        )
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise ReelignError(
+            f"{model} is no folder here and cannot be an id of the Hugging Face Hub: {error}",
+            "Give a diffusers folder, or an id such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers.",
+        ) from error
 
 
 def load_model(workspace: Workspace, *, encoders: bool = True, weights: bool = True) -> Generator:

@@ -22,9 +22,12 @@ def init(
     Example: `reelign init wan --model Wan-AI/Wan2.1-T2V-1.3B-Diffusers --prompts train.txt --held-out test.txt`
     """
     from reelign import stages
+    from reelign.opening import is_unseen
 
     workspace = stages.init(folder, model=model, prompts=prompts, held_out=held_out, database=database)
     counts = {split: len(workspace.prompts(split)) for split in ("train", "held_out")}
     print(
         f"{workspace.root}: {counts['train']} training and {counts['held_out']} held-out prompts for {workspace.model}"
     )
+    if is_unseen(workspace.model):
+        print(f"{workspace.model} is not here yet: whether the hub has it is seen when it is first loaded.")
