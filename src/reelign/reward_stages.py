@@ -55,5 +55,8 @@ def train_reward(
     check_run_name(wanted.run)
     with measured(opened.root, "reward train", wanted.run):
         dimensions = wanted.dimensions
-        pairs = workspace_reward_data(opened, dimensions) if data is None else csv_reward_data(Path(data), dimensions)
+        if data is None:
+            pairs = workspace_reward_data(opened, dimensions, wanted.split or None)
+        else:
+            pairs = csv_reward_data(Path(data), dimensions)
         return train(pairs, wanted, opened.root / "runs" / wanted.run)

@@ -93,6 +93,8 @@ class RewardSettings:
     """Whether the vision tower trains too, whole, as VideoReward's did; never with train=head."""
     lora: RewardLoRA = field(default_factory=RewardLoRA)
     objective: Objective = field(default_factory=BradleyTerryTies)
+    split: str = "train"
+    """Prompts of the workspace whose judgements it learns from; '' takes all of them."""
     scores: Literal["ratings", "wins"] = "ratings"
     """What regression and the margins made of scores learn from: mean ratings, or the share of its comparisons that a
     video won, ties half, on a scale from 1 to 5."""

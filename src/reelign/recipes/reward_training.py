@@ -163,7 +163,8 @@ def _look(model: VideoRewardModel, video: Tensor, fps: float) -> Any:
 
 def _check_prompts(model: VideoRewardModel, data: RewardData) -> None:
     """Refuse a prompt that holds a special token before hours of training, not after."""
-    seen = model.preparer.look(torch.zeros(2, 3, 64, 64), model.settings.clips.fps)
+    clips = model.settings.clips
+    seen = model.preparer.look(torch.zeros(clips.frames_needed, 3, 64, 64), clips.fps)
     for prompt in dict.fromkeys(data.prompts):
         model.preparer.read(seen, prompt)
 
