@@ -68,25 +68,27 @@ def test_pickscore_is_the_scaled_cosine_averaged_over_frames(folder: Path, tmp_p
 
 
 @pytest.mark.parametrize(("scale", "weight"), [("clipscore", 2.5), ("percent", 100.0), ("cosine", 1.0)])
-def test_clipscore_is_as_its_paper_or_its_relatives(folder: Path, scale: str, weight: float) -> None:
+def test_clipscore_is_as_its_paper_or_its_relatives(folder: Path, scale: str, weight: float, tmp_path: Path) -> None:
+    video = mp4(tmp_path)
     reward = CLIPScore(model=str(folder), scale=scale)  # type: ignore[arg-type]
     text = f"A photo depicts {PROMPTS[0]}" if scale == "clipscore" else PROMPTS[0]
-    per_frame = cosines(folder, clip(), text)
+    per_frame = cosines(folder, video, text)
     wanted = (per_frame if scale == "cosine" else per_frame.clamp(min=0)).mean() * weight
-    assert torch.allclose(reward.score([clip()], PROMPTS[:1])["TA"], wanted, atol=1e-3)
+    assert torch.allclose(reward.score([video], PROMPTS[:1])["TA"], wanted, atol=1e-3)
 
 
-def test_the_aesthetic_head_folds_into_one_vector(folder: Path, head: Path) -> None:
+def test_the_aesthetic_head_folds_into_one_vector(folder: Path, head: Path, tmp_path: Path) -> None:
+    video = mp4(tmp_path)
     folded = LaionAesthetic(model=str(folder), head=str(head))
     layers = LaionAesthetic(model=str(folder), head=str(head), fold=False)
-    scores = folded.score([clip()], ["the prompt is not looked at"])["VQ"]
-    assert torch.allclose(scores, layers.score([clip()], [""])["VQ"], atol=1e-4)
+    scores = folded.score([video], ["the prompt is not looked at"])["VQ"]
+    assert torch.allclose(scores, layers.score([video], [""])["VQ"], atol=1e-4)
     # One layer after the other, by hand, on the normalised embedding.
-    weights, x = torch.load(head), torch.cat(folded.embed([clip()]))
+    weights, x = torch.load(head), torch.cat(folded.embed([video]))
     for index in HEAD_WIDTHS:
         x = x @ weights[f"layers.{index}.weight"].T + weights[f"layers.{index}.bias"]
     assert torch.allclose(scores, x.mean(), atol=1e-4)
-    assert torch.allclose(x.new_tensor(1.0), torch.cat(folded.embed([clip()])).norm(dim=1))
+    assert torch.allclose(x.new_tensor(1.0), torch.cat(folded.embed([video])).norm(dim=1))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_the_aesthetic_head_folds_into_one_vector(folder: Path, head: Path) -> N
 def test_hps_is_open_clips_cosine(reward_class: type[HPSv2], name: str, tmp_path: Path) -> None:
     original = save_open_clip(tmp_path, name)
     reward = reward_class(model=str(tmp_path), tokenizer=str(tmp_path))
-    video = clip(4, 24, 40)
+    video = mp4(tmp_path, num_frames=4, height=24, width=40)
     # The original's ResizeMaxSize on floats (longest side 32, here 19 x 32), black above and below, then normalised.
     small = torch.nn.functional.interpolate(video, size=(19, 32), mode="bicubic", antialias=True)
     padded = torch.nn.functional.pad(small, (0, 0, 6, 7))
@@ -122,6 +124,19 @@ def test_a_batch_is_embedded_once_for_all_rewards_on_a_tower(folder: Path, head:
     assert first.tower.num_embedded - before == 24
     LaionAesthetic(model=str(folder), head=str(head), frames=2).score(videos, PROMPTS)
     assert torch.allclose(second.score(list(videos.clone()), PROMPTS)["TA"], second.score(videos, PROMPTS)["TA"])
+
+
+def test_a_composed_reward_embeds_a_batch_once(folder: Path, head: Path) -> None:
+    parts = [
+        {"reward": "aesthetic", "weights": {"VQ": 1.0}, "options": {"model": str(folder), "head": str(head)}},
+        {"reward": "clipscore", "weights": {"TA": 2.0}, "options": {"model": str(folder)}},
+    ]
+    reward = open_reward("composed", parts=parts)
+    tower = CLIPScore(model=str(folder)).tower
+    before = tower.num_embedded
+    scores = reward.score([clip(), clip(4, seed=1)], PROMPTS)
+    assert tower.num_embedded - before == 10
+    assert torch.allclose(scores["overall"], scores["aesthetic.VQ"] + 2 * scores["clipscore.TA"], atol=1e-5)
 
 
 def test_gradients_reach_the_pixels_and_point_uphill(folder: Path, head: Path, tmp_path: Path) -> None:

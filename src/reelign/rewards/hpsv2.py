@@ -69,7 +69,8 @@ class HPSv2(ClipReward):
     """cos(text, frame), about 0.2 to 0.3 (Wu et al. 2023, arXiv:2306.09341); compare scores of one prompt only.
 
     The original makes a frame's longest side 224 and pads it with black before it normalises; a frame whose longest
-    side is 224 already stays unpadded there and fails unless it is square: here it is padded too.
+    side is 224 already stays unpadded there and fails unless it is square: here it is padded too. The original mends
+    broken Unicode and HTML entities in a prompt first (ftfy); here they are read as they stand.
 
     Args:
         model: hub id, folder or file of open_clip's state dict.

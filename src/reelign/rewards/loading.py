@@ -67,7 +67,7 @@ def load_pretrained(
         model, report = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **settings)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise ReelignError(
-            f"{source} could not be loaded as {kind.__name__}: {error}",
+            f"{source} could not be loaded as {kind.__name__}: {_first_line(error)}",
             "Check the hub id or folder; without a network the model must be in the cache of Hugging Face.",
         ) from error
     finally:
@@ -87,8 +87,13 @@ def load_part(kind: Any, source: str, **settings: Any) -> Any:
         return kind.from_pretrained(source, **settings)
     except (OSError, ValueError, KeyError) as error:
         raise ReelignError(
-            f"{source} holds no {kind.__name__} that can be read: {error}", "Check the hub id or folder."
+            f"{source} holds no {kind.__name__} that can be read: {_first_line(error)}", "Check the hub id or folder."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says first; the rest of a library's is its own advice."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -140,7 +145,7 @@ def fetch_file(source: str, names: tuple[str, ...]) -> Path:
         try:
             return Path(hf_hub_download(source, name))
         except (OSError, ValueError) as error:
-            reasons.append(f"{name}: {error}")
+            reasons.append(f"{name}: {_first_line(error)}")
     raise ReelignError(
         f"{source} is no file or folder, and the hub gave nothing: {'; '.join(reasons)}",
         "Check the hub id, or download the file and name its path.",
@@ -159,7 +164,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ReelignError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}",
+            f"{path} cannot be read as weights: {_first_line(error)}",
             "Download it again; a whole pickled model must be saved anew as its state_dict().",
         ) from error
     # Training scripts wrap theirs, and leave steps and epochs beside it.
