@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from recipes.reward_worlds import bright_data, tiny_settings
@@ -254,7 +255,25 @@ def test_a_prompt_that_holds_a_reward_token_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_is_looked_at_and_saved_is_the_moving_average(data: RewardData, backbone: Path, tmp_path: Path) -> None:
+    trainer = TrainerSettings(steps=2, learning_rate=1e-2, ema_decay=0.5)
+    settings = tiny_settings(backbone, train="head", trainer=trainer, watch=WatchSettings(every=2))
+    train_reward(data, settings, tmp_path / "run")
+    average = load_file(tmp_path / "run" / "checkpoints" / "step-000002" / "ema.safetensors")
+    saved = VideoReward(model=str(tmp_path / "run" / "reward"), device="cpu").model
+    assert torch.equal(saved.head.weight, average["head.weight"])
+    policy = RewardPolicy(make_model(settings), settings)
+    own = policy.model.head.weight.clone()
+    policy.average = average
+    with policy.averaged():
+        assert torch.equal(policy.model.head.weight, average["head.weight"])
+    assert torch.equal(policy.model.head.weight, own)
+
+
 def test_settings_without_meaning_are_refused() -> None:
+    for trainer in ({"sharded": True}, {"activation_checkpointing": "selective"}):
+        with pytest.raises(ValueError, match=next(iter(trainer))):
+            RewardSettings(trainer=TrainerSettings(**trainer))  # type: ignore[arg-type]
     for changes in ({"batch_size": 0}, {"epochs": -1.0}, {"cache_gb": 0.0}, {"workers": 0}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             RewardSettings(**changes)  # type: ignore[arg-type]

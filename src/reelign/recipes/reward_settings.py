@@ -131,6 +131,10 @@ class RewardSettings:
             raise ValueError(f"epochs must be at least 0, got {self.epochs}")
         if not self.cache_gb > 0:
             raise ValueError(f"cache_gb must be positive, got {self.cache_gb}")
+        if self.trainer.sharded:
+            raise ValueError("trainer.sharded splits weights over processes, and a reward is trained by one")
+        if self.trainer.activation_checkpointing == "selective":
+            raise ValueError("trainer.activation_checkpointing of a reward is none or full, got selective")
         unknown = [name for name in self.agnostic if self.template != "short" and name not in self.dimensions]
         if unknown and self.agnostic != ("VQ", "MQ"):
             raise ValueError(f"agnostic must be among the dimensions, got {', '.join(unknown)}")

@@ -43,6 +43,8 @@ from reelign.training.trainer import Trainer
 
 REWARD_FOLDER = "reward"
 NUMBERS = "numbers.json"
+ONLY_WHERE = ("device", "workers", "cache_gb")
+"""Settings that a run may go on with others of."""
 NORMALISED_ON = 1024
 """Videos that mean and deviation are taken over, at most."""
 
@@ -77,7 +79,7 @@ def train_reward(data: RewardData, settings: RewardSettings, folder: Path) -> Tr
         data = data.with_single_videos()
     held_out, calibration, trained = data.split((settings.watch.held_out, settings.watch.calibration), settings.seed)
     trained = trained.fit_for(settings.objective)
-    content = {"reward": asdict(settings), "data": data.key, "source": settings.start_from or settings.backbone}
+    content = run_content(settings, data)
     check_claim(folder, content)
     model = make_model(settings)
     _check_prompts(model, data)
@@ -112,6 +114,12 @@ def train_reward(data: RewardData, settings: RewardSettings, folder: Path) -> Tr
         )
     reward = _keep(model, numbers, settings, folder)
     return TrainedReward(folder, reward, started_from, numbers)
+
+
+def run_content(settings: RewardSettings, data: RewardData) -> dict[str, Any]:
+    """All that decides what a run comes to."""
+    deciding = {name: value for name, value in asdict(settings).items() if name not in ONLY_WHERE}
+    return {"reward": deciding, "data": data.key}
 
 
 def make_model(settings: RewardSettings) -> VideoRewardModel:
