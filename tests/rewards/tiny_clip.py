@@ -36,7 +36,10 @@ def save_clip(folder: Path, *, seed: int = 0, projected: int = PROJECTED) -> Pat
         for weight in model.parameters():  # livelier than the initial weights, under which all scores are alike
             weight.data += 0.1 * torch.randn_like(weight)
     model.logit_scale.data.fill_(4.6052)
-    model.save_pretrained(folder)
+    # Saved by transformers before 4.31, which counted positions in a buffer that it saved.
+    counted = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    counted["vision_model.embeddings.position_ids"] = torch.arange((SIZE // PATCH) ** 2 + 1)[None]
+    model.save_pretrained(folder, state_dict=model.state_dict() | counted)
     clip_tokenizer().save_pretrained(folder)
     return folder
 
