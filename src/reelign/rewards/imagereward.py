@@ -116,7 +116,7 @@ class ImageReward(FrameReward):
         frames_needed=1,
         weights="THUDM/ImageReward",
         licence="Apache-2.0",
-        size="447 M parameters, 1.8 GB in fp32",
+        size="446 M parameters, 1.8 GB in fp32",
     )
     name = "imagereward"
     dimensions = card.dimensions

@@ -42,7 +42,7 @@ class MPS(ClipReward):
         frames_needed=1,
         weights="RE-N-Y/mpsv1",
         licence="MIT (code of the original)",
-        size="1.1 B parameters, 4.3 GB in fp32",
+        size="1.1 B parameters, 4.4 GB in fp32",
     )
     name = "mps"
     dimensions = card.dimensions
