@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelign.cli.rewards_score import score
 from reelign.cli.rewards_serve import serve
+
+if TYPE_CHECKING:
+    from reelign.rewards import RewardCard
 
 WIDE = 320
 """Columns where nobody's screen says otherwise: a row of the table is a line of a file or a pipe."""
@@ -32,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def rewards(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Everything that is known of each, as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="The table of docs/rewards.md.")] = False,
 ) -> None:
     """List the rewards: what each scores, how large it is, where its weights come from and under which licence.
 
@@ -51,6 +55,9 @@ def rewards(
     if as_json:
         print(json.dumps({name: asdict(card) for name, card in cards.items()}, indent=1))
         return
+    if as_markdown:
+        print(markdown(cards))
+        return
     table = Table("reward", "dimensions", "gradient", "frames", "size", "licence", "weights", "extra")
     for name, card in cards.items():
         table.add_row(
@@ -68,3 +75,17 @@ def rewards(
         console.width = WIDE
     console.print(table, markup=False)
     print("Anything else: package.module:object, or the http(s) URL of a reward that is served.")
+
+
+def markdown(cards: Mapping[str, RewardCard]) -> str:
+    """The cards as a table: a reward, what it looks at, and what it takes."""
+    lines = [
+        "| reward | what it looks at | dimensions | gradient | frames | weights, size, licence |",
+        "|---" * 6 + "|",
+    ]
+    for name, card in cards.items():
+        weights = f"`{card.weights}`, {card.size}, {card.licence}" if card.weights else "none"
+        extra = f"; `pip install 'reelign[{card.extra}]'`" if card.extra else ""
+        cells = [f"`{name}`", card.what, ", ".join(card.dimensions), "yes" if card.differentiable else "no"]
+        lines.append("| " + " | ".join([*cells, str(card.frames_needed), weights + extra]) + " |")
+    return "\n".join(lines)
