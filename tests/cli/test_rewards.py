@@ -48,6 +48,7 @@ def test_the_list_names_every_reward_with_its_card(tmp_path: Path) -> None:
     cards = json.loads(succeed("rewards", "--json", folder=tmp_path))
     assert list(cards) == list(REWARDS)
     assert cards["flicker"]["dimensions"] == ["steadiness"]
+    assert cards["composed"]["options"] == ["parts", "name"]
 
 
 def test_files_are_scored_each_for_its_prompt(folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 from reelign.errors import ReelignError
@@ -54,3 +58,16 @@ def test_what_has_no_card_says_so() -> None:
     with pytest.raises(ReelignError, match="has no card"):
         card_of(f"{HERE}:factory")
     assert isinstance(card_of(f"{HERE}:Light"), RewardCard)
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_card_is_read_without_the_libraries_of_models(name: str) -> None:
+    module = REWARDS[name].partition(":")[0]
+    path = Path(str(find_spec(module).origin))  # type: ignore[union-attr]
+    first = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    heavy = {each for each in first if each.partition(".")[0] in ("transformers", "diffusers", "peft", "accelerate")}
+    assert not heavy, "import it where it is used: listing the rewards must not wait for it"

@@ -179,6 +179,19 @@ def test_an_upload_that_never_ends_is_given_up() -> None:
         assert announced(server, 1000).startswith(b"HTTP/1.1 408")
 
 
+def test_a_client_that_hangs_up_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(Light()) as server:
+        with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2])), timeout=10) as line:
+            line.sendall(
+                f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPE}\r\n"
+                "Content-Length: 1000\r\n\r\nhalf".encode()
+            )
+            wait_for(lambda: server._held == 1000)
+        wait_for(lambda: server._held == 0)
+        assert open_reward(server.address).score(grey(0.5), ["p"])["VQ"].item() == 0.5
+    assert not caplog.records
+
+
 def test_elsewhere_a_token_is_asked_for() -> None:
     with serving(Light(), token="secret") as server:
         assert ask(server, "GET", "/health")[0] == 200

@@ -34,7 +34,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 @app.callback()
 def rewards(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything that is known of each, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All that is known of each, its options too, as JSON.")
+    ] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="The table of docs/rewards.md.")] = False,
 ) -> None:
     """List the rewards: what each scores, how large it is, where its weights come from and under which licence.
@@ -50,10 +52,12 @@ def rewards(
     from rich.table import Table
 
     from reelign.rewards import REWARDS, card_of
+    from reelign.rewards.opening import options_of
 
     cards = {name: card_of(name) for name in REWARDS}
     if as_json:
-        print(json.dumps({name: asdict(card) for name, card in cards.items()}, indent=1))
+        told = {name: {**asdict(card), "options": options_of(name)} for name, card in cards.items()}
+        print(json.dumps(told, indent=1))
         return
     if as_markdown:
         print(markdown(cards))

@@ -42,6 +42,16 @@ def check_reward(spec: str, **settings: Any) -> None:
     _located(spec, settings)
 
 
+def options_of(spec: str) -> tuple[str, ...]:
+    """The names of what a reward can be opened with; nothing is opened.
+
+    Raises:
+        ReelignError: an unknown name.
+    """
+    found = _find(spec)
+    return () if isinstance(found, Reward) else tuple(inspect.signature(found).parameters)
+
+
 def _located(spec: str, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What `spec` names, and the settings to call it with."""
     found: Any

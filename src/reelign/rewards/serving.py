@@ -19,6 +19,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward
@@ -204,6 +205,8 @@ class RewardServer:
         try:
             body = await asyncio.wait_for(request.body(), self.settings.upload_s)
             return await asyncio.to_thread(unpack, body)
+        except ClientDisconnect:
+            raise Refused(400, "The client hung up.", "Send the request again.") from None
         except TimeoutError:
             raise Refused(408, "The request did not arrive in time.", "Send fewer videos at once.") from None
         except ReelignError as error:
