@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from reward_evidence_table import write_table
-from small_vlm import CLIPS, pretrain
+from small_vlm import CLIPS, POSITIONS, pretrain
 
 from reelign import reward_stages
 from reelign.diffusion.seeds import generator_from
@@ -49,6 +49,7 @@ ARMS: dict[str, dict[str, Any]] = {
 """VideoReward's Table 3: its loss with separate tokens and without, and the two other losses."""
 SHARED: dict[str, Any] = {
     "template": "short",
+    "positions": POSITIONS,
     "train": "full",
     "clips": {"fps": FPS, "num_frames": CLIPS.num_frames, "min_pixels": SIZE * SIZE, "max_pixels": SIZE * SIZE},
     "batch_size": 32,
@@ -66,7 +67,7 @@ def main(folder: Path, seeds: Iterable[int], arms: Iterable[str], steps: int, ca
         own = folder / f"seed-{seed}"
         backbone = own / "backbone"
         if not (own / "backbone.json").exists():
-            found = pretrain(backbone, seed=seed, steps=steps)
+            found = pretrain(backbone, seed=seed, tower_steps=steps // 2, steps=steps)
             write_text(own / "backbone.json", json.dumps({"steps": steps, **found}))
         workspace = judged_workspace(own / "workspace", seed=seed, candidates=candidates)
         for arm in arms:
@@ -205,7 +206,12 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=Path("rewards"))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--arms", default=",".join(ARMS))
-    parser.add_argument("--steps", type=int, default=3000, help="of the backbone's pretraining, 32 clips each")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=3000,
+        help="of the backbone's pretraining, 32 clips each; half as many of its tower's before",
+    )
     parser.add_argument("--candidates", type=int, default=6, help="clips of each caption")
     parser.add_argument("--epochs", type=float, default=3.0, help="of each arm")
     parser.add_argument("--table-only", action="store_true")

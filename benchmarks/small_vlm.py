@@ -6,6 +6,7 @@ the real classes at a tiny size, a tokenizer of whole words, prediction of true 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from reelign.diffusion.seeds import generator_from, seed_from
-from reelign.rewards.qwen_vision import ClipSettings
-from reelign.rewards.qwen_vl import ClipBatch, hidden_states
+from reelign.rewards.qwen_vision import ClipSettings, normalise
+from reelign.rewards.qwen_vl import ClipBatch, Positions, hidden_states
 from reelign.rewards.videoreward_clips import ClipPreparer, VideoRewardSettings
 from reelign.rewards.videoreward_template import short_template
-from reelign.spriteworld.prompts import COLOURS, MOTIONS, SHAPES, captions
+from reelign.spriteworld.prompts import COLOURS, MOTIONS, SHAPES, VOCABULARIES, captions
 from reelign.spriteworld.world import FPS, SIZE, sample_mix, swap_word
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -50,6 +51,8 @@ TALK = [
 CLIPS = ClipSettings(fps=FPS, num_frames=8, min_pixels=SIZE * SIZE, max_pixels=SIZE * SIZE)
 """Every other frame, as it is."""
 BATCH = 32
+POSITIONS: Positions = "sequential"
+"""As VideoReward has them."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -119,46 +122,74 @@ def save(model: Any, folder: Path) -> Path:
     return folder
 
 
-def pretrain(folder: Path, *, seed: int, steps: int, learning_rate: float = 1e-3) -> dict[str, float]:
+def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: float = 1e-3) -> dict[str, float]:
     """Train a model from nothing on clips of the small world, and save it.
 
-    Half of the prompts have one wrong word. At each word it predicts the one that is true of the clip, and behind the
-    prompt whether all of it is: what a backbone of rewards brings from captions and questions about videos.
+    First its vision tower alone, as the towers of real ones are trained before them, to tell colours, shapes and
+    motions apart; then all of it. Half of the prompts then have one wrong word: at each word it predicts the one that
+    is true of the clip, and behind the prompt whether all of it is.
 
     Args:
         folder: takes it.
         seed: of weights and clips.
-        steps: of `BATCH` new clips each.
-        learning_rate: of Adam, falling to a tenth.
+        tower_steps, steps: of `BATCH` new clips each.
+        rate: of Adam, falling to a tenth in each of the two.
     Returns:
-        What it has right of the clips of its last tenth of steps: shares of colours, shapes, motions and answers.
+        What is right of the clips of the last tenth of steps: shares of colours, shapes and motions that the tower and
+        then the whole tell, and of answers.
     """
     model = untrained(seed=seed).train()
     settings = VideoRewardSettings(template=short_template((), agnostic=()), pooling="last", head_width=3, clips=CLIPS)
     preparer = ClipPreparer(tokenizer(), model.config, settings)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-    right: list[Tensor] = []
-    for step in (bar := tqdm(range(steps), desc=f"backbone {seed}", unit="step")):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - 0.9 * step / steps)
+    frames = CLIPS.frames_needed // model.config.vision_config.temporal_patch_size
+    reader = nn.Linear(frames * model.config.vision_config.hidden_size, sum(map(len, VOCABULARIES)))
+
+    def tower(step: int) -> tuple[Tensor, Tensor]:
+        videos, _, scene, _ = sample_mix(BATCH, generator_from(seed, "small vlm, tower", step))
+        seen = [preparer.look(video, FPS) for video in videos]
+        pixels = normalise(torch.cat([each.pixels for each in seen]), preparer.layout)
+        tokens = model.model.get_video_features(pixels, torch.tensor([each.grid for each in seen])).pooler_output
+        pooled = torch.stack(list(tokens)).unflatten(1, (frames, -1)).mean(dim=2).flatten(1)
+        parts = reader(pooled).split([len(words) for words in VOCABULARIES], dim=1)
+        told = list(zip(parts, scene.attributes.T, strict=True))
+        loss = torch.stack([F.cross_entropy(part, true) for part, true in told]).sum()
+        return loss, torch.stack([(part.argmax(dim=1) == true).float().mean() for part, true in told])
+
+    def whole(step: int) -> tuple[Tensor, Tensor]:
         chance = generator_from(seed, "small vlm", step)
         videos, _, scene, _ = sample_mix(BATCH, chance)
         told = swap_word(scene.attributes, torch.rand(BATCH, generator=chance) < 0.5, chance)
         batch = preparer.batch([preparer.look(video, FPS) for video in videos], captions(told))
         table = model.model.get_input_embeddings()
-        states = hidden_states(model.model, batch, table(batch.input_ids), positions="multimodal")
-        loss, hits = word_loss(states @ table.weight.T, batch, told, scene.attributes)
+        states = hidden_states(model.model, batch, table(batch.input_ids), positions=POSITIONS)
+        return word_loss(states @ table.weight.T, batch, told, scene.attributes)
+
+    trained = [*model.parameters(), *reader.parameters()]
+    tower_right = descend(tower, trained, steps=tower_steps, rate=rate, title=f"tower {seed}")
+    right = descend(whole, trained, steps=steps, rate=rate, title=f"backbone {seed}")
+    save(model.eval(), folder)
+    names = ("tower_colour", "tower_shape", "tower_motion", "colour", "shape", "motion", "answer")
+    return dict(zip(names, [*tower_right, *right], strict=True))
+
+
+def descend(
+    step_of: Callable[[int], tuple[Tensor, Tensor]], trained: list[nn.Parameter], *, steps: int, rate: float, title: str
+) -> list[float]:
+    """Adam on the losses that `step_of` gives, and the mean of what it says is right over the last tenth of steps."""
+    optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01)
+    right: list[Tensor] = []
+    for step in (bar := tqdm(range(steps), desc=title, unit="step", mininterval=5)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 50) * (1 - 0.9 * step / steps)
+        loss, hits = step_of(step)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        right.append(hits)
-        right = right[-max(1, steps // 10) :]
-        if step % 25 == 0:
-            bar.set_postfix_str(" ".join(f"{share:.2f}" for share in torch.stack(right).mean(dim=0).tolist()))
-    save(model.eval(), folder)
-    names = ("colour", "shape", "motion", "answer")
-    return dict(zip(names, torch.stack(right).mean(dim=0).tolist(), strict=True))
+        right = [*right, hits.detach()][-max(1, steps // 10) :]
+        if step % 50 == 0:
+            bar.set_postfix_str(" ".join(f"{share:.2f}" for share in torch.stack(right[-50:]).mean(dim=0).tolist()))
+    return torch.stack(right).mean(dim=0).tolist()
 
 
 def word_loss(logits: Tensor, batch: ClipBatch, told: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:

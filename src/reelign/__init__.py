@@ -1,7 +1,8 @@
 """reelign: from opinions of generated videos to a better video generator.
 
 The stages of the loop are functions by the names of the commands: `reelign.init`, `generate`, `judge`, `pairs`,
-`align`, `evaluate`, `report`, `sample`. They are imported when first asked for.
+`align`, `evaluate`, `report`, `sample`; `train_reward` is `reelign reward train`. They are imported when first asked
+for.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ _STAGES = {
     **dict.fromkeys(
         ("init", "generate", "judge", "pairs", "align", "evaluate", "sample", "export_pairs"), "reelign.stages"
     ),
+    "train_reward": "reelign.reward_stages",
     "report": "reelign.reporting",
     **dict.fromkeys(("export_adapter", "push"), "reelign.publishing"),
 }
 
 __all__ = ["__version__", "align", "evaluate", "export_adapter", "export_pairs", "generate", "init", "judge"]
-__all__ += ["pairs", "push", "report", "sample"]
+__all__ += ["pairs", "push", "report", "sample", "train_reward"]
 
 
 def __getattr__(name: str) -> Any:
