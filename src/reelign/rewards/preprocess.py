@@ -139,13 +139,29 @@ def _pillow_resize(values: Tensor, height: int, width: int, filter: Filter) -> T
     for side, axis in ((width, -1), (height, -2)):
         if values.shape[axis] == side:
             continue
-        weights = pillow_weights(values.shape[axis], side, filter).to(values.device, precise)
-        summed = values @ weights.T if axis == -1 else weights @ values
-        values = _whole(summed.clamp(0, 255), half_up=True)
+        parts = []
+        for first, last, held in pillow_bands(values.shape[axis], side, filter):
+            weights, seen = held.to(values.device, precise), values.narrow(axis, first, last - first)
+            parts.append(seen @ weights.T if axis == -1 else weights @ seen)
+        values = _whole(torch.cat(parts, dim=axis).clamp(0, 255), half_up=True)
     return values
 
 
 @lru_cache(maxsize=64)
+def pillow_bands(old: int, new: int, filter: Filter, blocks: int = 16) -> list[tuple[int, int, Tensor]]:
+    """`pillow_weights` without most of its zeros: neighbouring new pixels come from a short stretch of the old.
+
+    Returns:
+        First and last + 1 of the old pixels, and (rows, last - first) weights, of each stretch of new pixels.
+    """
+    bands = []
+    for rows in pillow_weights(old, new, filter).split(-(-new // blocks)):
+        used = (rows != 0).any(dim=0).nonzero()
+        first, last = int(used[0]), int(used[-1]) + 1
+        bands.append((first, last, rows[:, first:last].contiguous()))
+    return bands
+
+
 def pillow_weights(old: int, new: int, filter: Filter) -> Tensor:
     """The weights by which Pillow makes `new` pixels of `old` along one axis.
 
