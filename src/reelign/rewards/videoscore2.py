@@ -156,7 +156,7 @@ class VideoScore2(Reward):
                 return_dict_in_generate=True,
                 **sampling,
             )
-        return output.sequences[0, ids.shape[1] :].tolist(), tuple(step[0].float() for step in output.scores)
+        return output.sequences[0, ids.shape[1] :].tolist(), tuple(step[0] for step in output.scores)
 
     def _score(self, video: Tensor, prompt: str, fps: float) -> dict[str, float] | None:
         tokens, logits = self.answer(video, prompt, fps)
@@ -167,7 +167,7 @@ class VideoScore2(Reward):
             return None
         scores = {}
         for dimension, place in places.items():
-            probabilities = logits[token_at(place, tokens, self._decode)].softmax(dim=-1)[self.digits]
+            probabilities = logits[token_at(place, tokens, self._decode)].float().softmax(dim=-1)[self.digits]
             scores[dimension] = soft_score(int(text[place]), probabilities, self.soft)
         return scores
 
