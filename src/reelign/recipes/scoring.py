@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +18,11 @@ from reelign.records import Score, Video, Workspace
 from reelign.rewards.base import Reward, Videos
 from reelign.rewards.failures import Failures
 from reelign.rewards.judging import checked, refuse_relative
-from reelign.video import read_video
+from reelign.video import Clip, read_video
 
 T = TypeVar("T")
+READERS = 2
+"""Threads that decode; decoding leaves the interpreter free."""
 Scores = dict[str, dict[str, float]]
 """Video id -> dimension -> score; what could not be scored is not there."""
 
@@ -93,12 +97,12 @@ def _lacks(found: Mapping[str, Scores], reward: Reward, video: Video) -> bool:
 def _read(
     videos: Sequence[tuple[T, str]], path_of: Callable[[T], Path], size: int
 ) -> Iterator[tuple[list[tuple[T, str]], list[Tensor], float]]:
-    """Batches of videos of one frame rate, which a call of a reward has one of."""
+    """Batches of videos of one frame rate, which a call of a reward has one of; the next is decoded meanwhile."""
     part: list[tuple[T, str]] = []
     frames: list[Tensor] = []
     rate = 0.0
-    for video, prompt in videos:
-        clip = read_video(path_of(video))
+    clips = _ahead([path_of(video) for video, _ in videos], size)
+    for (video, prompt), clip in zip(videos, clips, strict=True):
         if part and (len(part) == size or clip.fps != rate):
             yield part, frames, rate
             part, frames = [], []
@@ -107,6 +111,22 @@ def _read(
         rate = clip.fps
     if part:
         yield part, frames, rate
+
+
+def _ahead(paths: Sequence[Path], size: int) -> Iterator[Clip]:
+    """The clips in order, up to `size` of them decoded ahead."""
+    with ThreadPoolExecutor(READERS) as pool:
+        reading: deque[Future[Clip]] = deque()
+        try:
+            for path in paths:
+                reading.append(pool.submit(read_video, path))
+                if len(reading) > size:
+                    yield reading.popleft().result()
+            while reading:
+                yield reading.popleft().result()
+        finally:
+            for each in reading:
+                each.cancel()
 
 
 def _together(frames: list[Tensor]) -> Videos:
