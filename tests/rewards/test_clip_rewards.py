@@ -92,14 +92,15 @@ def test_the_aesthetic_head_folds_into_one_vector(folder: Path, head: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("reward_class", "name"), [(HPSv2, "HPS_v2_compressed.pt"), (HPSv21, "HPS_v2.1_compressed.pt")]
+    ("reward_class", "name", "antialias"),
+    [(HPSv2, "HPS_v2_compressed.pt", True), (HPSv21, "HPS_v2.1_compressed.pt", False)],
 )
-def test_hps_is_open_clips_cosine(reward_class: type[HPSv2], name: str, tmp_path: Path) -> None:
+def test_hps_is_open_clips_cosine(reward_class: type[HPSv2], name: str, antialias: bool, tmp_path: Path) -> None:
     original = save_open_clip(tmp_path, name)
-    reward = reward_class(model=str(tmp_path), tokenizer=str(tmp_path))
+    reward = reward_class(model=str(tmp_path), tokenizer=str(tmp_path), antialias=antialias)
     video = mp4(tmp_path, num_frames=4, height=24, width=40)
     # The original's ResizeMaxSize on floats (longest side 32, here 19 x 32), black above and below, then normalised.
-    small = torch.nn.functional.interpolate(video, size=(19, 32), mode="bicubic", antialias=True)
+    small = torch.nn.functional.interpolate(video, size=(19, 32), mode="bicubic", antialias=antialias)
     padded = torch.nn.functional.pad(small, (0, 0, 6, 7))
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (reward.preprocess.mean, reward.preprocess.std))
     ids = torch.zeros(1, 77, dtype=torch.long)  # open_clip pads with 0, transformers with the end token

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from reelign.rewards.base import RewardCard, Videos
 from reelign.rewards.clip_towers import VIT_H, ClipReward, ClipTower
+from reelign.rewards.images import Reduction
 from reelign.rewards.loading import fetch_file, load_part, load_strictly, read_weights
-from reelign.rewards.preprocess import Fit, Preprocessing
+from reelign.rewards.preprocess import Fit, Preprocessing, Resizer
 
 OUTSIDE = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
@@ -76,6 +77,8 @@ class HPSv2(ClipReward):
         model: hub id, folder or file of open_clip's state dict.
         tokenizer: hub id or folder of the tokenizer and the config of the CLIPModel; '' is CLIP-H's.
         fit: `pad` as the original does; VADER and T2V-Turbo `stretch`.
+        antialias: whether frames are smoothed before they shrink. The original leaves it to torchvision, whose version
+            it does not pin: since 0.17 it does so, before (and when the papers' numbers were taken) it did not.
         The rest is as for ClipReward.
     """
 
@@ -94,6 +97,33 @@ class HPSv2(ClipReward):
     fit: Fit = "pad"
     files: tuple[str, ...] = ("HPS_v2_compressed.pt", "HPS_v2_compressed.safetensors")
 
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        tokenizer: str = "",
+        fit: Fit | Literal[""] = "",
+        antialias: bool = True,
+        frames: int | None = None,
+        reduce: Reduction = "mean",
+        batch_size: int = 32,
+        device: str = "auto",
+        dtype: str = "auto",
+        expected_score: float | None = None,
+    ) -> None:
+        self.antialias = antialias
+        super().__init__(
+            model=model,
+            tokenizer=tokenizer,
+            fit=fit,
+            frames=frames,
+            reduce=reduce,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            expected_score=expected_score,
+        )
+
     def open(self, model: str, tokenizer: str, device: torch.device, dtype: torch.dtype) -> ClipTower:
         from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
         from transformers.initialization import no_init_weights
@@ -109,7 +139,8 @@ class HPSv2(ClipReward):
 
     def preprocessing(self, fit: Fit) -> Preprocessing:
         # The original resizes after ToTensor, so on floats: nothing is rounded.
-        return Preprocessing(size=self.tower.image_size, fit=fit, resizer="float")
+        resizer: Resizer = "float" if self.antialias else "float_aliased"
+        return Preprocessing(size=self.tower.image_size, fit=fit, resizer=resizer)
 
     def score_frames(self, videos: Videos, prompts: Sequence[str]) -> list[Tensor]:
         return self.cosines(videos, prompts)
