@@ -28,6 +28,7 @@ from reelign.records.exchange import (
     write_label_studio,
     write_tables,
 )
+from reelign.records.exchange.record_files import import_record, recognise
 from reelign.records.exchange.tables import FORMATS, TableFormat
 from reelign.records.schema import Score, Task
 
@@ -84,6 +85,19 @@ def test_a_record_moves_to_another_database(new_workspace: NewWorkspace, tmp_pat
 def test_a_folder_without_tables(tmp_path: Path) -> None:
     with pytest.raises(ReelignError, match="no tables of videos"):
         read_tables(tmp_path)
+
+
+def test_videos_of_ones_own_are_a_record_without_judgements(new_workspace: NewWorkspace, tmp_path: Path) -> None:
+    row = '{{"id": "cat-{0}", "prompt": "a cat", "path": "videos/cat-{0}.mp4", "fps": 16, "num_frames": 81}}\n'
+    (tmp_path / "videos.jsonl").write_text(row.format(0) + row.format(1))
+    workspace = new_workspace()
+    assert import_record(workspace, tmp_path, recognise(tmp_path)) == 0
+    (group,) = workspace.groups("train")
+    assert [each.id for each in group.videos] == ["cat-0", "cat-1"]
+    assert group.prompt.text == "a cat"
+    (tmp_path / "tasks.jsonl").write_text("")
+    with pytest.raises(ReelignError, match="no tables of judgements"):
+        list(read_tables(tmp_path).judgements)
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def recognise(path: Path) -> RecordFormat:
     if (path / "data").is_dir():
         return "datasets"
     for format in ("parquet", "jsonl", "csv"):
-        if (path / f"judgements.{format}").is_file():
+        if any((path / f"{table}.{format}").is_file() for table in ("judgements", "videos")):
             return check_format(format)
     if path.suffix == ".csv" and path.is_file():
         return "videoreward"

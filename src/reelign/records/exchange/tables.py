@@ -61,14 +61,17 @@ def write_tables(folder: str | Path, bundle: Bundle, format: TableFormat = "parq
 def read_tables(folder: str | Path) -> Bundle:
     """Read what `write_tables` wrote; of the judgements only as much is in memory as is looked at.
 
+    Videos alone are a record too: of one's own, still to be judged.
+
     Raises:
-        ReelignError: no videos or judgements there, or a table that cannot be read.
+        ReelignError: no videos there, an export that lacks its judgements, or a table that cannot be read.
     """
     folder = Path(folder)
+    exported = any((folder / f"{name}.{format}").is_file() for name in ("tasks", "scores") for format in FORMATS)
     return Bundle(
         videos=list(_read(folder, "videos")),
         tasks=list(_read(folder, "tasks", needed=False)),
-        judgements=_read(folder, "judgements"),
+        judgements=_read(folder, "judgements", needed=exported),
         scores=list(_read(folder, "scores", needed=False)),
     )
 
