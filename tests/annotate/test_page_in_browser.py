@@ -228,7 +228,7 @@ def test_two_judges_race_for_the_last_item(browser: Browser, projects: dict[str,
     assert "Nothing left for now" in second.inner_text("#rest")
     first.keyboard.press("5")
     first.keyboard.press("Enter")
-    until(first, "!document.getElementById('rest').hidden")
+    until(first, answered(1))
     assert len(project.workspace.judgements()) == 1
     for page in pages:
         page.close()
@@ -301,7 +301,7 @@ def test_the_best_of_five_with_all_that_is_required_on_the_whole_screen(
     page.keyboard.press("d")
     page.keyboard.press("d")
     page.keyboard.press("Enter")
-    until(page, "!document.getElementById('rest').hidden")
+    until(page, answered(1))
     made = {each.dimension: each for each in project.workspace.judgements()}
     assert {name: each.verdict for name, each in made.items()} == {"VQ": "1", "MQ": "2", "TA": "cannot_say"}
     assert made["MQ"].defects is not None

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from annotate.projects import PLAIN, film
 from reelign.annotate import AnnotateSettings, Example
 from reelign.annotate.server import Server
+from reelign.errors import ReelignError
 from reelign.records import Judgement, Video, Workspace
 
 HERE = "http://127.0.0.1"
@@ -224,3 +225,10 @@ def test_exports_come_whole(server: Server, format: str) -> None:
         assert [name for name in names if "judgements." in name]
     else:
         assert b"videos/2-0.mp4" in answer.content
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "reelign.db"])
+def test_an_example_that_is_no_video_is_refused_before_anyone_is_asked(folder: Path, name: str) -> None:
+    examples = (Example(video=name, caption="This is flicker."),)
+    with pytest.raises(ReelignError, match=r"annotate\.examples names .* no video file\.\n.*relative to the workspace"):
+        Server(Workspace.open(folder), AnnotateSettings(**PLAIN, port=0, examples=examples))

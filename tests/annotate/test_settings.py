@@ -30,6 +30,7 @@ DOCS = Path(__file__).parents[2] / "docs"
         ({"defects": [{"tag": "flicker", "dimension": "XQ"}]}, ("'XQ', which is not asked",)),
         ({"gold": [{"videos": ["a", "b"], "answers": {"VQ": "left"}}]}, ("VQ = 'left'",)),
         ({"scale": "rating", "choice": "informative"}, ("goes with the pairwise scale",)),
+        ({"reason": False}, ("reason = False", "'none', 'optional'")),
         ({"best_of": 12}, ("best_of must be at most 9",)),
     ],
 )
@@ -76,6 +77,11 @@ def test_nothing_to_ask_and_unknown_gold_are_refused(tmp_path: Path) -> None:
 
 def test_the_example_in_the_document_is_one() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "annotate.md").read_text(), re.DOTALL)
+    full, commented = re.subn(r"^  # (examples|gold)", r"  \1", example, flags=re.MULTILINE)
+    assert commented == 2
+    given = resolve(AnnotateSettings, [("docs", yaml.safe_load(full)["annotate"])])
+    assert given.gold
+    assert given.examples
     settings = resolve(AnnotateSettings, [("docs", yaml.safe_load(example)["annotate"])])
     assert settings.names == ["VQ", "TA"]
-    assert len(settings.gold) == 1
+    assert not settings.gold, "as it stands it names nothing that a new workspace has not"

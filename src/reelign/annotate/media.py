@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from fastapi import HTTPException
 
 from reelign.annotate.settings import AnnotateSettings
+from reelign.errors import ReelignError
 from reelign.records import Video, Workspace
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
@@ -16,8 +17,19 @@ class Media:
     """Files of one workspace."""
 
     def __init__(self, workspace: Workspace, settings: AnnotateSettings) -> None:
+        """Look where the examples are.
+
+        Raises:
+            ReelignError: an example is not there, or no video.
+        """
         self._workspace = workspace
         self._examples = [workspace.root / example.video for example in settings.examples]
+        for path in self._examples:
+            if path.suffix.lower() not in MEDIA_TYPES or not path.is_file():
+                raise ReelignError(
+                    f"annotate.examples names {path}, which is no video file.",
+                    f"Put one there, as {', '.join(MEDIA_TYPES)}; the path is relative to the workspace.",
+                )
         self._known: dict[str, str | None] = {}
 
     def video(self, video_id: str) -> Path:

@@ -42,15 +42,16 @@ class Server:
         """Plan what is asked, and put the application together.
 
         Raises:
-            ReelignError: there is nothing to ask.
+            ReelignError: there is nothing to ask, or an example of the instructions is not there.
         """
         self.settings = settings
+        media = Media(workspace, settings)
         self._socket = _listen(settings.host, settings.port)
         self.questions = plan(workspace, settings)
         """How many tasks are open, each to be judged by several."""
         self._desk = Desk(workspace, settings)
         self._access = Access(self._desk)
-        self.app = _application(self._desk, self._access)
+        self.app = _application(self._desk, self._access, media)
 
     @property
     def address(self) -> str:
@@ -99,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _application(desk: Desk, access: Access) -> ASGIApp:
+def _application(desk: Desk, access: Access, media: Media) -> ASGIApp:
     settings = desk.settings
     app = FastAPI(title="reelign", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(
@@ -110,7 +111,7 @@ def _application(desk: Desk, access: Access) -> ASGIApp:
         same_site="lax",
         https_only=settings.secure_cookies,
     )
-    app.state.site = Site(desk, access, Media(desk.workspace, settings), Counting(desk.workspace, settings))
+    app.state.site = Site(desk, access, media, Counting(desk.workspace, settings))
     for routes in (PAGES, API, ADMIN):
         app.include_router(routes)
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from reelign.records.answers import ANSWERS, CANNOT_SAY, Kind
 
-Wish = Literal["off", "optional", "required"]
+Wish = Literal["none", "optional", "required"]
+"""Not `off`: YAML reads that as a boolean."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
