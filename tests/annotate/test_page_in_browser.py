@@ -322,6 +322,9 @@ def test_a_phone_with_touch_and_without_motion(browser: Browser, projects: dict[
     page.tap("input[data-key='2']")
     page.tap("#submit")
     until(page, answered(1))
+    page.goto(f"{project.address}/admin")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate(CONTRAST) == []
     page.close()
 
 
