@@ -117,8 +117,13 @@ def test_the_videos_of_a_workspace_are_scored_once_and_kept(folder: Path) -> Non
     out = succeed("rewards", "score", LIGHT, "-w", "ws", folder=folder)
     assert "3 of 3 videos have scores of light (version 1)" in out
     assert "TA: mean 5.0000, from 5.0000 to 5.0000" in out
-    assert "light: 1 of 3" in out or "1 of 3 samples could not be scored and are left out: videos/black.mp4 (VQ)" in out
+    assert "1 of 3 samples could not be scored and are left out: videos/black.mp4 (VQ)" in out
     assert len(workspace.scores("light")) == 5
+    out = succeed("judge", "-w", "ws", f"judge=reward:{LIGHT}", "reward.tie.TA=0.5", folder=folder)
+    assert "4 judgements made, 0 were there" in out
+    assert "light: 1 of 1 samples could not be scored and are left out: videos/black.mp4 (VQ)" in out
+    assert {row.verdict for row in workspace.judgements("TA")} == {"tie"}
+    assert '"tie"' in succeed("schema", "judge", folder=folder)
 
 
 def test_a_reward_in_a_process_of_its_own(folder: Path) -> None:
