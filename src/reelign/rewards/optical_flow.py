@@ -84,7 +84,9 @@ def _warped(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 def _window(images: Tensor, radius: int) -> Tensor:
     """Mean over the window around each pixel; beyond the frame there is nothing."""
-    return F.avg_pool2d(images, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+    size = 2 * radius + 1
+    columns = F.avg_pool2d(images, (size, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, size), stride=1, padding=(0, radius), count_include_pad=False)
 
 
 def _median(flow: Tensor) -> Tensor:
