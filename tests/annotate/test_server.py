@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import sqlite3
 import zipfile
 from collections.abc import Iterator
@@ -225,6 +226,17 @@ def test_exports_come_whole(server: Server, format: str) -> None:
         assert [name for name in names if "judgements." in name]
     else:
         assert b"videos/2-0.mp4" in answer.content
+
+
+def test_a_link_for_a_team_leads_to_this_machine_from_elsewhere(folder: Path) -> None:
+    server = Server(Workspace.open(folder), AnnotateSettings(**PLAIN, port=0, host="0.0.0.0"))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+            if outward.connect_ex(("192.0.2.1", 9)):
+                pytest.skip("this machine has no network")
+        assert re.match(r"http://(?!localhost|127\.|0\.0\.0\.0)[\w.:-]+:\d+/join#", server.invite("Ada"))
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize("name", ["missing.mp4", "reelign.db"])

@@ -58,7 +58,7 @@ class Server:
         """Where a browser on this machine, or one that reaches it by its name, finds the page."""
         host = self.settings.host
         anywhere = host in ("0.0.0.0", "::")
-        name = socket.getfqdn() if anywhere else f"[{host}]" if ":" in host else host
+        name = _own_name() if anywhere else f"[{host}]" if ":" in host else host
         return f"http://{name}:{self._socket.getsockname()[1]}"
 
     @property
@@ -98,6 +98,19 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ReelignError(
             f"The page cannot be served at {host}, port {port}: {error.strerror}.", "Give another: port=8400"
         ) from error
+
+
+def _own_name() -> str:
+    """By which others reach this machine: its name, or its address where it calls itself localhost alone."""
+    name = socket.getfqdn()
+    if not name.startswith("localhost"):
+        return name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        try:
+            outward.connect(("192.0.2.1", 9))  # of no one (RFC 5737), and nothing is sent: it only picks the route
+        except OSError:
+            return name
+        return str(outward.getsockname()[0])
 
 
 def _application(desk: Desk, access: Access, media: Media) -> ASGIApp:
