@@ -38,6 +38,8 @@ from reelign.video import read_video, write_video
 
 SEEDS = (0, 1, 2)
 DIMENSIONS = ("VQ", "MQ", "TA")
+NEIGHBOURS = (1, 2, 3)
+"""How many places apart the candidates of a pair stand, in a ring."""
 WRONG = 0.5
 """Share of the clips that show one thing other than their prompt says."""
 ARMS: dict[str, dict[str, Any]] = {
@@ -55,7 +57,7 @@ SHARED: dict[str, Any] = {
     "batch_size": 32,
     "micro_batch_size": 32,
     "mixing": "pairs",
-    "trainer": {"learning_rate": 3e-4, "warmup_steps": 20, "schedule": "cosine", "checkpoint_every": 50},
+    "trainer": {"learning_rate": 1e-3, "warmup_steps": 20, "schedule": "cosine", "checkpoint_every": 50},
     "watch": {"held_out": 0.05, "calibration": 0.15, "every": 25},
     "device": "cpu",
 }
@@ -81,7 +83,7 @@ def main(folder: Path, seeds: Iterable[int], arms: Iterable[str], steps: int, ca
 
 
 def judged_workspace(folder: Path, *, seed: int, candidates: int) -> Workspace:
-    """Clips of every caption, some of which show something else, and what three people say of all its pairs."""
+    """Clips of every caption, some of which show something else, and what three people say of pairs of them."""
     workspace = Workspace.create(folder, model="spriteworld")
     if workspace.judgements():
         return workspace
@@ -103,6 +105,7 @@ def judged_workspace(folder: Path, *, seed: int, candidates: int) -> Workspace:
                         generator="spriteworld",
                         seed=seed,
                         index=place,
+                        settings={"shown": shown[place].tolist()},
                         path=f"videos/{path.name}",
                         fps=FPS,
                         num_frames=NUM_FRAMES,
@@ -116,26 +119,28 @@ def judged_workspace(folder: Path, *, seed: int, candidates: int) -> Workspace:
 
 
 def judgements_of(workspace: Workspace, chance: torch.Generator) -> list[Judgement]:
-    """What three people say of all pairs of candidates, in an order of sides that chance decides."""
+    """What three people say of each candidate beside the next three, in an order of sides that chance decides."""
     found = []
     for group in workspace.groups():
         videos = torch.stack([read_video(workspace.video_path(video)).frames for video in group.videos])
-        pairs = torch.combinations(torch.arange(len(videos)))
+        true = judges.scores(videos, [group.prompt.text] * len(videos))
+        around = torch.arange(len(videos))
+        pairs = torch.cat([torch.stack([around, around.roll(-step)], dim=1) for step in NEIGHBOURS])
         turned = torch.rand(len(pairs), 1, generator=chance) < 0.5
-        a, b = torch.where(turned, pairs.flip(1), pairs).T.tolist()
+        pairs = torch.where(turned, pairs.flip(1), pairs)
+        difference = torch.stack([true[name][pairs[:, 0]] - true[name][pairs[:, 1]] for name in DIMENSIONS], dim=1)
         for person in people(3):
-            said = person.compare(videos[a], videos[b], [group.prompt.text] * len(pairs), generator=chance)
             found += [
                 Judgement(
-                    video_a=group.videos[first].id,
-                    video_b=group.videos[second].id,
+                    video_a=group.videos[a].id,
+                    video_b=group.videos[b].id,
                     dimension=dimension,
                     verdict=verdict,
                     judge=person.name,
                     judge_version=person.version,
                 )
-                for first, second, verdicts in zip(a, b, said, strict=True)
-                for dimension, verdict in verdicts.items()
+                for (a, b), verdicts in zip(pairs.tolist(), person.decide(difference, chance), strict=True)
+                for dimension, verdict in zip(DIMENSIONS, verdicts, strict=True)
             ]
     return found
 
@@ -167,8 +172,9 @@ def measure(workspace: Workspace, reward: Path) -> dict[str, Any]:
             "ties_below_decided": below(np.abs(own), labels),
             "ceiling_ties_below_decided": below(np.abs(best), labels),
         }
-    told, shown = parse(prompts), judges.attributes(videos)
-    found["gate"] = gate(data, scores["TA"].numpy(), (told == shown).all(dim=1).numpy())
+    shown = {video.id: video.settings["shown"] for video in workspace.videos("held_out")}
+    fits = (parse(prompts) == torch.tensor([shown[clip.name] for clip in data.clips])).all(dim=1)
+    found["gate"] = gate(data, scores["TA"].numpy(), fits.numpy())
     found["prompt_moves"] = {name: float((scores[name][:8] - others[name]).abs().max()) for name in DIMENSIONS}
     return found
 
@@ -212,7 +218,7 @@ if __name__ == "__main__":
         default=3000,
         help="of the backbone's pretraining, 32 clips each; half as many of its tower's before",
     )
-    parser.add_argument("--candidates", type=int, default=6, help="clips of each caption")
+    parser.add_argument("--candidates", type=int, default=16, help="clips of each caption, 7 or more")
     parser.add_argument("--epochs", type=float, default=3.0, help="of each arm")
     parser.add_argument("--table-only", action="store_true")
     parser.add_argument("--page", type=Path, default=Path(__file__).parent.parent / "docs" / "evidence.md")

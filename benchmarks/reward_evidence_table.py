@@ -56,12 +56,14 @@ def _head(folder: Path, found: dict[str, dict[int, dict[str, Any]]]) -> str:
     pairs = next(iter(next(iter(found.values())).values()))["pairs"]
     backbones = [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/backbone.json"))]
     shares = ", ".join(
-        f"{name} {_mean([each[name] for each in backbones]):.2f}" for name in ("colour", "shape", "motion", "answer")
+        f"{name} {_mean([each[name] for each in backbones]):.2f}"
+        for name in ("colour", "shape", "motion", "word", "answer")
     )
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, torch {torch.__version__} on {os.cpu_count()} cores of "
         f"{platform.machine()}. Held-out captions, {pairs} pairs a seed; mean over the seeds with the lowest and the "
-        f"highest. The backbones, after {backbones[0]['steps']} steps of 32 clips, have right: {shares}."
+        f"highest. The backbones, after {backbones[0]['steps']} steps of 32 clips, have right: "
+        f"{shares} (of words and prompts whether they fit)."
     )
 
 

@@ -1,7 +1,7 @@
 """A Qwen2-VL of half a million numbers, made from nothing and taught to say what clips of the small world show.
 
 Rewards start from a model that can say what it sees. This one is to the small world what Qwen2-VL is to the real one:
-the real classes at a tiny size, a tokenizer of whole words, prediction of true words and of whether a prompt fits.
+the real classes at a tiny size, a tokenizer of whole words, clips with prompts that fit and that do not.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.rewards.qwen_vision import ClipSettings, normalise
 from reelign.rewards.qwen_vl import ClipBatch, Positions, hidden_states
 from reelign.rewards.videoreward_clips import ClipPreparer, VideoRewardSettings
-from reelign.rewards.videoreward_template import short_template
+from reelign.rewards.videoreward_template import PROMPT
 from reelign.spriteworld.prompts import COLOURS, MOTIONS, SHAPES, VOCABULARIES, captions
-from reelign.spriteworld.world import FPS, SIZE, sample_mix, swap_word
+from reelign.spriteworld.world import FPS, SIZE, sample_mix
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 WORDS = sorted({*COLOURS, *SHAPES, *(word for motion in MOTIONS for word in motion.split())})
@@ -51,6 +51,8 @@ TALK = [
 CLIPS = ClipSettings(fps=FPS, num_frames=8, min_pixels=SIZE * SIZE, max_pixels=SIZE * SIZE)
 """Every other frame, as it is."""
 BATCH = 32
+QUESTION = f"Rate the video.\nVQ:\nMQ:\nPrompt: {PROMPT}\nTA:\n"
+"""`short_template` of the three dimensions without its reward tokens."""
 POSITIONS: Positions = "sequential"
 """As VideoReward has them."""
 
@@ -126,8 +128,7 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
     """Train a model from nothing on clips of the small world, and save it.
 
     First its vision tower alone, as the towers of real ones are trained before them, to tell colours, shapes and
-    motions apart; then all of it. Half of the prompts then have one wrong word: at each word it predicts the one that
-    is true of the clip, and behind the prompt whether all of it is.
+    motions apart; then all of it, to say what prompts have wrong (`word_loss`).
 
     Args:
         folder: takes it.
@@ -136,10 +137,10 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
         rate: of Adam, falling to a tenth in each of the two.
     Returns:
         What is right of the clips of the last tenth of steps: shares of colours, shapes and motions that the tower and
-        then the whole tell, and of answers.
+        then the whole tell, of told words and of whole prompts rightly called right or wrong.
     """
     model = untrained(seed=seed).train()
-    settings = VideoRewardSettings(template=short_template((), agnostic=()), pooling="last", head_width=3, clips=CLIPS)
+    settings = VideoRewardSettings(template=QUESTION, pooling="last", head_width=3, clips=CLIPS)
     preparer = ClipPreparer(tokenizer(), model.config, settings)
     frames = CLIPS.frames_needed // model.config.vision_config.temporal_patch_size
     reader = nn.Linear(frames * model.config.vision_config.hidden_size, sum(map(len, VOCABULARIES)))
@@ -158,17 +159,27 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
     def whole(step: int) -> tuple[Tensor, Tensor]:
         chance = generator_from(seed, "small vlm", step)
         videos, _, scene, _ = sample_mix(BATCH, chance)
-        told = swap_word(scene.attributes, torch.rand(BATCH, generator=chance) < 0.5, chance)
+        # Each word by itself is another in two of five prompts, so that a right prompt is not a rare thing.
+        others = torch.stack([torch.randint(len(words), (BATCH,), generator=chance) for words in VOCABULARIES], dim=1)
+        told = torch.where(torch.rand(BATCH, 3, generator=chance) < 0.4, others, scene.attributes)
         batch = preparer.batch([preparer.look(video, FPS) for video in videos], captions(told))
-        table = model.model.get_input_embeddings()
-        states = hidden_states(model.model, batch, table(batch.input_ids), positions=POSITIONS)
-        return word_loss(states @ table.weight.T, batch, told, scene.attributes)
+        backbone = model.model
+        table, inner = backbone.get_input_embeddings(), []
+        hooks = [
+            layer.register_forward_hook(lambda layer, given, found: inner.append(found))
+            for layer in backbone.language_model.layers[-3:-1]
+        ]
+        states = hidden_states(backbone, batch, table(batch.input_ids), positions=POSITIONS)
+        for hook in hooks:
+            hook.remove()
+        scores = [backbone.language_model.norm(each) @ table.weight.T for each in inner]
+        return word_loss([*scores, states @ table.weight.T], batch, told, scene.attributes)
 
     trained = [*model.parameters(), *reader.parameters()]
     tower_right = descend(tower, trained, steps=tower_steps, rate=rate, title=f"tower {seed}")
     right = descend(whole, trained, steps=steps, rate=rate, title=f"backbone {seed}")
     save(model.eval(), folder)
-    names = ("tower_colour", "tower_shape", "tower_motion", "colour", "shape", "motion", "answer")
+    names = ("tower_colour", "tower_shape", "tower_motion", "colour", "shape", "motion", "word", "answer")
     return dict(zip(names, [*tower_right, *right], strict=True))
 
 
@@ -192,32 +203,35 @@ def descend(
     return torch.stack(right).mean(dim=0).tolist()
 
 
-def word_loss(logits: Tensor, batch: ClipBatch, told: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean surprise of the true words and of the answers, and what is right of colour, shape, motion, answer, (4,).
+def word_loss(scores: list[Tensor], batch: ClipBatch, told: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of three mean surprises, and what is right of colour, shape, motion, words, prompts, (5,).
+
+    One layer says the true word where the told one stands, the next whether these two are the same, and the last,
+    behind the prompt, whether all are. Asked for the last answer alone, so small a model does not find the first two.
 
     Args:
-        logits: (B, L, V).
+        scores: (B, L, V) of words, by the last three layers.
         batch: texts, in which words of `WORDS` stand in the prompt alone.
         told: (B, 3) attributes in the prompt.
         true: (B, 3) attributes of the clip.
     """
-    ids, words = batch.input_ids, tokenizer()
-    first = torch.isin(ids, torch.tensor(words.convert_tokens_to_ids(WORDS))).int().argmax(dim=1)
-    rows = torch.arange(len(ids))
-    # Of "a", colour, shape and verb: what they predict stands behind each.
-    places = first[:, None] - 1 + torch.arange(4)
-    texts = [[*text.split()[1:], ""][:4] for text in captions(true)]
-    moves = ids[rows, first + 2] == words.convert_tokens_to_ids("moves")
-    targets = torch.tensor([words.convert_tokens_to_ids([word or "<unk>" for word in text]) for text in texts])
-    said = logits[rows[:, None], places]
-    # A direction is asked for where the clip has one and the prompt said "moves".
-    asked = torch.ones_like(targets, dtype=torch.bool)
-    asked[:, 3] = moves & torch.tensor([bool(text[3]) for text in texts])
-    answers = torch.tensor(words.convert_tokens_to_ids(["no", "yes"]))[(told == true).all(dim=1).long()]
-    ends = batch.attention_mask.sum(dim=1)[:, None] - torch.arange(1, 4)  # all that stands behind the prompt
-    answered = logits[rows[:, None], ends]
-    loss = F.cross_entropy(said[asked], targets[asked])
-    loss = loss + F.cross_entropy(answered.flatten(0, 1), answers.repeat_interleave(3))
-    hits = (said.argmax(dim=-1) == targets) | ~asked
-    right = [hits[:, 0], hits[:, 1], hits[:, 2] & hits[:, 3], answered[:, 0].argmax(dim=-1) == answers]
-    return loss, torch.stack(right).float().mean(dim=1).detach()
+    words = tokenizer()
+    places = torch.isin(batch.input_ids, torch.tensor(words.convert_tokens_to_ids(WORDS))).int().argmax(dim=1)
+    rows, answers = torch.arange(len(told)), words.convert_tokens_to_ids(["no", "yes"])
+    # A motion of two words is known by its last one.
+    two = torch.tensor([len(MOTIONS[motion].split()) - 1 for motion in told[:, 2].tolist()])
+    losses, right, checked = [], [], []
+    for column, vocabulary in enumerate(VOCABULARIES):
+        at = places + column + (two if column == 2 else 0)
+        said = scores[0][rows, at][:, words.convert_tokens_to_ids([word.split()[-1] for word in vocabulary])]
+        losses.append(F.cross_entropy(said, true[:, column]))
+        right.append(said.argmax(dim=1) == true[:, column])
+        same = scores[1][rows, at][:, answers]
+        losses.append(F.cross_entropy(same, (told == true)[:, column].long()))
+        checked.append(same.argmax(dim=1) == (told == true)[:, column].long())
+    fits = (told == true).all(dim=1).long()
+    ends = batch.attention_mask.sum(dim=1)[:, None] - torch.arange(1, 5)  # all that stands behind the prompt
+    answered = scores[2][rows[:, None], ends][..., answers]
+    losses.append(F.cross_entropy(answered.flatten(0, 1), fits.repeat_interleave(4)))
+    right += [torch.stack(checked).float().mean(dim=0), answered[:, 0].argmax(dim=-1) == fits]
+    return torch.stack(losses).sum(), torch.stack([each.float().mean() for each in right]).detach()

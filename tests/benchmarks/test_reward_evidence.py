@@ -37,14 +37,14 @@ def test_arms_are_trained_once_and_stand_in_the_page(
     scripts: tuple[ModuleType, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence, table, _ = scripts
-    monkeypatch.setattr(evidence, "train_captions", lambda: train_captions()[::9])
-    monkeypatch.setattr(evidence, "held_out_captions", lambda: held_out_captions()[::6])
+    monkeypatch.setattr(evidence, "train_captions", lambda: train_captions()[::18])
+    monkeypatch.setattr(evidence, "held_out_captions", lambda: held_out_captions()[::12])
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     with pytest.raises(ReelignError, match="holds no measured arm"):
         table.write_table(tmp_path / "rewards", list(evidence.ARMS), page)
     for _ in range(2):
-        evidence.main(tmp_path / "rewards", [0], ["btt", "regression"], steps=2, candidates=3, epochs=0.5)
+        evidence.main(tmp_path / "rewards", [0], ["btt", "regression"], steps=2, candidates=7, epochs=0.1)
     table.write_table(tmp_path / "rewards", list(evidence.ARMS), page)
     text = page.read_text()
     assert "old" not in text
@@ -52,7 +52,7 @@ def test_arms_are_trained_once_and_stand_in_the_page(
     assert text.endswith("after\n")
     assert "| BTT, a token each (VideoReward's) | 1 |" in text
     assert "BTT, a token each (VideoReward's): 0;" in text  # another prompt moves neither VQ nor MQ
-    assert "18 pairs a seed" in text
+    assert "63 pairs a seed" in text
 
 
 def test_a_pair_step_costs_less_than_a_third_of_the_reference_way(
