@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,15 @@ def load() -> ModuleType:
     finally:
         sys.path.remove(str(BENCHMARKS))
     return annotate_load
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Here and in the commands: several threads add up in another order, and hundreds of steps carry that far."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def opinion(person: Person, videos: dict[str, Tensor], question: dict[str, Any]) -> dict[str, str]:
@@ -88,6 +98,7 @@ def test_what_people_said_at_the_page_reaches_the_adapter(load: ModuleType, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_the_model_that_learned_from_people_is_better(load: ModuleType, tmp_path: Path) -> None:
     """As many prompts and candidates as the demo has: a third of the prompts leaves a gain within the noise."""
     comparison = whole_path(load, tmp_path, prompts=108, candidates=6, steps=300, seeds=12)
