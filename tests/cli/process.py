@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 SCRIPT = Path(sys.executable).parent / "reelign"
 
 
@@ -75,6 +77,8 @@ class Command:
             os.environ.update(self.environment)
             sys.path[:0] = [path for path in self.environment.get("PYTHONPATH", "").split(":") if path]
             os.chdir(self.folder)
+            # After a fork torch makes its pool of threads anew on first use, and two threads at once would trip.
+            torch.set_num_threads(torch.get_num_threads())
             sys.argv = ["reelign", *self.words]
             if self.largest_file is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, resource.RLIM_INFINITY))

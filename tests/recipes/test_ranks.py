@@ -75,14 +75,16 @@ def test_two_ranks_are_one_process_with_the_double_batch(tiny_wan_folder: Path, 
     assert errors(tmp_path / "both")[1].strip() == ""
 
 
-@pytest.mark.parametrize("kind", ["slotted dpo", "kto mismatched"])
-def test_sharded_ranks_are_one_process_with_the_double_batch(tiny_wan_folder: Path, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "each"), [("slotted dpo", 2), ("kto mismatched", 4)])
+def test_sharded_ranks_are_one_process_with_the_double_batch(
+    tiny_wan_folder: Path, tmp_path: Path, kind: str, each: int
+) -> None:
     run_in_ranks(assert_sharded, str(tiny_wan_folder), folder=tmp_path)
-    alone(tiny_wan_folder, tmp_path / "alone", kind, 4)
-    both(tiny_wan_folder, tmp_path / "both", kind, 2, sharded=True)
+    alone(tiny_wan_folder, tmp_path / "alone", kind, 2 * each)
+    both(tiny_wan_folder, tmp_path / "both", kind, each, sharded=True)
     assert_same_runs(tmp_path / "alone", tmp_path / "both")
     forget(tmp_path / "both", after=2)
-    both(tiny_wan_folder, tmp_path / "both", kind, 2, sharded=True)
+    both(tiny_wan_folder, tmp_path / "both", kind, each, sharded=True)
     # Kept reference errors were forgotten too, so that the reference is asked more often.
     assert_same_runs(tmp_path / "alone", tmp_path / "both", apart=("seconds", "forwards_per_pair"))
 
