@@ -23,7 +23,7 @@ from reelign.recipes.reward_policy import RewardPolicy
 from reelign.recipes.reward_settings import RewardSettings, WatchSettings
 from reelign.recipes.reward_step import RewardStep
 from reelign.recipes.reward_stream import RewardBatch, RewardStream
-from reelign.recipes.reward_training import NUMBERS, make_model, train_reward
+from reelign.recipes.reward_training import NUMBERS, make_model, make_optimisers, train_reward
 from reelign.recipes.reward_watch import score_pairs
 from reelign.rewards.videoreward import VideoReward
 from reelign.training.settings import TrainerSettings
@@ -270,11 +270,22 @@ def test_what_is_looked_at_and_saved_is_the_moving_average(data: RewardData, bac
     assert torch.equal(policy.model.head.weight, own)
 
 
+def test_what_starts_from_nothing_may_learn_faster(backbone: Path) -> None:
+    settings = tiny_settings(backbone, train_vision=False, head_rate=10.0)
+    policy = RewardPolicy(make_model(settings), settings)
+    new, rest = make_optimisers(policy, settings)
+    rates = [one.param_groups[0]["lr"] for one in (new, rest)]
+    assert rates == [pytest.approx(3e-2), pytest.approx(3e-3)]
+    held = [each.shape for each in new.param_groups[0]["params"]]
+    assert sorted(held) == sorted([policy.model.head.weight.shape, policy.parameters["reward_tokens"].shape])
+    assert len(held) + len(rest.param_groups[0]["params"]) == len(policy.parameters)
+
+
 def test_settings_without_meaning_are_refused() -> None:
     for trainer in ({"sharded": True}, {"activation_checkpointing": "selective"}):
         with pytest.raises(ValueError, match=next(iter(trainer))):
             RewardSettings(trainer=TrainerSettings(**trainer))  # type: ignore[arg-type]
-    for changes in ({"batch_size": 0}, {"epochs": -1.0}, {"cache_gb": 0.0}, {"workers": 0}):
+    for changes in ({"batch_size": 0}, {"epochs": -1.0}, {"cache_gb": 0.0}, {"workers": 0}, {"head_rate": 0.0}):
         with pytest.raises(ValueError, match=next(iter(changes))):
             RewardSettings(**changes)  # type: ignore[arg-type]
     for wrong in ({"held_out": 1.0}, {"held_out": 0.6, "calibration": 0.5}, {"patience": 2, "held_out": 0.0}):

@@ -84,6 +84,11 @@ class RewardPolicy:
             self.load_state_dict(own)
 
     @property
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Those of `parameters` that start from nothing: reward tokens, head and θ."""
+        return [each for name, each in self.parameters.items() if not name.startswith("backbone.")]
+
+    @property
     def trained_values(self) -> int:
         """How many numbers train."""
         return sum(parameter.numel() for parameter in self.parameters.values())

@@ -91,6 +91,9 @@ class RewardSettings:
     train always."""
     train_vision: bool = True
     """Whether the vision tower trains too, whole, as VideoReward's did; never with train=head."""
+    head_rate: float = 1.0
+    """Learning rate of reward tokens and head, which start from nothing, as a multiple of the rest's (VideoReward: 1).
+    A small backbone forgets what it sees at the rate that its new head needs."""
     lora: RewardLoRA = field(default_factory=RewardLoRA)
     objective: Objective = field(default_factory=BradleyTerryTies)
     split: str = "train"
@@ -129,6 +132,8 @@ class RewardSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.epochs < math.inf:
             raise ValueError(f"epochs must be at least 0, got {self.epochs}")
+        if not 0 < self.head_rate < math.inf:
+            raise ValueError(f"head_rate must be positive, got {self.head_rate}")
         if not self.cache_gb > 0:
             raise ValueError(f"cache_gb must be positive, got {self.cache_gb}")
         if self.trainer.sharded:

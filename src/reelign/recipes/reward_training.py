@@ -38,6 +38,7 @@ from reelign.rewards.videoreward_model import VideoRewardModel, from_backbone
 from reelign.rewards.videoreward_public import from_videoreward
 from reelign.rewards.videoreward_saved import SETTINGS, load_model
 from reelign.rewards.videoreward_template import DETAILED_SPECIAL, short_template
+from reelign.training.optimisers import make_optimiser
 from reelign.training.policy import Policy
 from reelign.training.trainer import Trainer
 
@@ -198,11 +199,21 @@ def _train(
     how = replace(settings.trainer, steps=settings.steps(len(data)), activation_checkpointing="none")
     # The loop knows no generator: it asks of a policy what RewardPolicy has.
     trained = cast(Policy, policy)
-    trainer = Trainer(trained, stream, step, how, folder, title=f"reward {settings.run}", monitors=watch)
+    title = f"reward {settings.run}"
+    optimisers = make_optimisers(policy, settings)
+    trainer = Trainer(trained, stream, step, how, folder, title=title, optimisers=optimisers, monitors=watch)
     started_from = trainer.train()
     if policy.average is not None:
         policy.load_state_dict(policy.average)
     return started_from
+
+
+def make_optimisers(policy: RewardPolicy, settings: RewardSettings) -> list[torch.optim.Optimizer]:
+    """One for what starts from nothing, at `head_rate` times the learning rate, and one for the backbone."""
+    new = policy.new_parameters
+    rest = [each for name, each in policy.parameters.items() if name.startswith("backbone.")]
+    faster = replace(settings.trainer, learning_rate=settings.head_rate * settings.trainer.learning_rate)
+    return [make_optimiser(new, faster), *([make_optimiser(rest, settings.trainer)] if rest else [])]
 
 
 def _theta(policy: RewardPolicy, data: RewardData) -> dict[str, float]:
