@@ -37,7 +37,7 @@ from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
-from reelign.records.exchange.record_files import check_format, export_record, import_record, recognise
+from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
 from reelign.training.launch import start_ranks, together
 from reelign.video import write_video
 
@@ -297,8 +297,10 @@ def export_judgements(workspace: str | Path, path: str | Path, format: str) -> i
     return export_record(Workspace.open(workspace), Path(path), check_format(format))
 
 
-def import_judgements(workspace: str | Path, path: str | Path, *, format: str | None = None, judge: str = "") -> int:
-    """Add what a file or folder of judgements holds and the workspace does not; returns how many judgements.
+def import_judgements(
+    workspace: str | Path, path: str | Path, *, format: str | None = None, judge: str = ""
+) -> Imported:
+    """Add what a file or folder of judgements holds and the workspace does not.
 
     Args:
         workspace: its folder.

@@ -24,4 +24,5 @@ def import_(
     """
     from reelign import stages
 
-    print(f"{stages.import_judgements(workspace, path, format=format, judge=judge)} judgements added to {workspace}")
+    added = stages.import_judgements(workspace, path, format=format, judge=judge)
+    print(f"{added.judgements} judgements added to {workspace}, and {added.videos} videos")

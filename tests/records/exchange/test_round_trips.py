@@ -28,7 +28,7 @@ from reelign.records.exchange import (
     write_label_studio,
     write_tables,
 )
-from reelign.records.exchange.record_files import import_record, recognise
+from reelign.records.exchange.record_files import Imported, import_record, recognise
 from reelign.records.exchange.tables import FORMATS, TableFormat
 from reelign.records.schema import Score, Task
 
@@ -91,7 +91,7 @@ def test_videos_of_ones_own_are_a_record_without_judgements(new_workspace: NewWo
     row = '{{"id": "cat-{0}", "prompt": "a cat", "path": "videos/cat-{0}.mp4", "fps": 16, "num_frames": 81}}\n'
     (tmp_path / "videos.jsonl").write_text(row.format(0) + row.format(1))
     workspace = new_workspace()
-    assert import_record(workspace, tmp_path, recognise(tmp_path)) == 0
+    assert import_record(workspace, tmp_path, recognise(tmp_path)) == Imported(judgements=0, videos=2)
     (group,) = workspace.groups("train")
     assert [each.id for each in group.videos] == ["cat-0", "cat-1"]
     assert group.prompt.text == "a cat"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,7 +17,7 @@ from reelign.records.exchange.hub_dataset import read_hub_dataset, write_hub_dat
 from reelign.records.exchange.label_studio import read_label_studio, write_label_studio
 from reelign.records.exchange.tables import read_tables, write_tables
 from reelign.records.exchange.videoreward import bundle_of_rows, read_rows, rows_of, write_rows
-from reelign.records.schema import Judgement
+from reelign.records.schema import Judgement, Video
 from reelign.records.workspace import Workspace
 
 RecordFormat = Literal["parquet", "jsonl", "csv", "datasets", "label-studio", "argilla", "videoreward"]
@@ -26,6 +26,14 @@ FOLDERS: tuple[RecordFormat, ...] = ("parquet", "jsonl", "csv", "datasets")
 """Formats that are a folder; the others are one file."""
 SUFFIXES: dict[RecordFormat, str] = {"label-studio": ".json", "argilla": ".json", "videoreward": ".csv"}
 """How the one file of a format ends."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import added."""
+
+    judgements: int
+    videos: int
 
 
 def check_format(name: str) -> RecordFormat:
@@ -69,8 +77,8 @@ def export_record(workspace: Workspace, path: Path, format: RecordFormat, *, nam
     return len(judgements)
 
 
-def import_record(workspace: Workspace, path: Path, format: RecordFormat, *, judge: str = "") -> int:
-    """Add what a file or folder holds and the workspace does not, and return how many judgements that were.
+def import_record(workspace: Workspace, path: Path, format: RecordFormat, *, judge: str = "") -> Imported:
+    """Add what a file or folder holds and the workspace does not, and return how much that was.
 
     Args:
         path: as `export_record` writes it, or as the tool of the format does.
@@ -81,9 +89,9 @@ def import_record(workspace: Workspace, path: Path, format: RecordFormat, *, jud
     """
     if not path.exists():
         raise ReelignError(f"there is nothing at {path}", "Check the path.")
-    before = _count(workspace)
+    judgements, videos = _count(workspace, Judgement), _count(workspace, Video)
     add_bundle(workspace, _read(path, format, judge))
-    return _count(workspace) - before
+    return Imported(_count(workspace, Judgement) - judgements, _count(workspace, Video) - videos)
 
 
 def recognise(path: Path) -> RecordFormat:
@@ -116,6 +124,6 @@ def _read(path: Path, format: RecordFormat, judge: str) -> Bundle:
     return readers.get(format, read_tables)(path)
 
 
-def _count(workspace: Workspace) -> int:
+def _count(workspace: Workspace, rows: type[Judgement] | type[Video]) -> int:
     with workspace.reading() as session:
-        return session.scalar(select(func.count()).select_from(Judgement)) or 0
+        return session.scalar(select(func.count()).select_from(rows)) or 0
