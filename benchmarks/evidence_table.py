@@ -15,8 +15,8 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.evaluation.bootstrap import paired_bootstrap
 from reelign.files import write_text
+from reelign.records.bootstrap import paired_bootstrap
 
 BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 MATCHED = "-matched"

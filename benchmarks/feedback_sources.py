@@ -27,7 +27,6 @@ from reelign import stages
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.evaluation import workspace_feedback
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.feedback_data import Feedback
 from reelign.evaluation.feedback_matching import match_dimensions
 from reelign.evaluation.feedback_measures import measure
@@ -36,6 +35,7 @@ from reelign.evaluation.feedback_results import MeasureSettings, Ranking
 from reelign.evaluation.feedback_scores import ScoreFile, score_candidates
 from reelign.files import write_text
 from reelign.records import Judgement, Workspace
+from reelign.records.bootstrap import Interval
 from reelign.rewards import Reward, open_reward
 from reelign.spriteworld import judges
 from reelign.spriteworld.people import NAMES

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reelign.errors import ReelignError
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.ranking_bias import bias_towards, longer
 from reelign.evaluation.ranking_correlation import correlation
 from reelign.evaluation.ranking_intervals import interval
+from reelign.records.bootstrap import Interval
 
 NAN = float("nan")
 

@@ -1,6 +1,5 @@
 """Whether alignment helped, and whether a reward agrees with people: comparison, accuracy, report, card."""
 
-from reelign.evaluation.bootstrap import Interval, paired_bootstrap
 from reelign.evaluation.card import CardSample, is_repository, write_card
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.evaluate import Evaluated, EvaluateSettings, check_scorer, evaluate, load_scorer
@@ -16,6 +15,7 @@ from reelign.evaluation.paired import (
     win_tie_loss,
 )
 from reelign.evaluation.report import Measure, Report, ReportSample, write_report
+from reelign.records.bootstrap import Interval, paired_bootstrap
 
 __all__ = [
     "CardSample",

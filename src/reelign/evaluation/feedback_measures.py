@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.feedback_data import Candidate, Choice, Feedback
 from reelign.evaluation.feedback_pairs import Compared, accuracy, compared
 from reelign.evaluation.feedback_results import Measured, MeasureSettings, Ranking
@@ -23,6 +22,7 @@ from reelign.evaluation.ranking_groups import (
     reciprocal_rank,
 )
 from reelign.evaluation.ranking_intervals import Mean, interval
+from reelign.records.bootstrap import Interval
 
 Matched = Mapping[str, tuple[str, ...]]
 """People's dimension -> the reward's dimensions whose mean answers for it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.ranking_bias import Bias
 from reelign.evaluation.ranking_correlation import Correlation
+from reelign.records.bootstrap import Interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

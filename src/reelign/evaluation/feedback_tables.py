@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.feedback_published import (
     ACCURACY,
     COLUMNS,
@@ -18,6 +17,7 @@ from reelign.evaluation.feedback_published import (
 from reelign.evaluation.feedback_results import Accuracy, Measured, ModelPair, Ranking
 from reelign.evaluation.ranking_bias import Bias
 from reelign.evaluation.ranking_groups import RECALL_AT
+from reelign.records.bootstrap import Interval
 
 NONE = "–"
 MODEL_PAIRS = 12

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reelign.errors import ReelignError
-from reelign.evaluation.bootstrap import Interval, paired_bootstrap
+from reelign.records.bootstrap import Interval, paired_bootstrap
 
 Side = Literal["base", "aligned", "both"]
 

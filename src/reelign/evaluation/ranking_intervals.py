@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
-from reelign.evaluation.bootstrap import Interval, paired_bootstrap
+from reelign.records.bootstrap import Interval, paired_bootstrap
 
 NAN = float("nan")
 Mean = Callable[[Tensor, Tensor], Interval]

@@ -14,10 +14,10 @@ import yaml
 from torch import Tensor
 
 from reelign.errors import ReelignError
-from reelign.evaluation.bootstrap import Interval
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.paired import Comparison
 from reelign.files import write_text
+from reelign.records.bootstrap import Interval
 from reelign.video import encode_video
 
 _READABLE_WIDTH = 128

@@ -8,7 +8,7 @@ import torch
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.evaluation import paired_bootstrap
+from reelign.records.bootstrap import paired_bootstrap
 
 NAN = float("nan")
 
