@@ -75,7 +75,7 @@ def test_a_workspaces_own_judgements(bench: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_scored(bench: Path, tmp_path: Path) -> None:
-    words = ["reward", "evaluate", "slowly:Truth", "--data", bench / "videogen-rewardbench.csv", "batch_size=1"]
+    words = ["reward", "evaluate", "slowly:Truth", "--data", bench / "videogen-rewardbench.csv", "reward.batch_size=1"]
     environment = {"PYTHONPATH": f"{bench}:{TESTS}"}
     scores = tmp_path / "feedback" / "truth" / "scores.jsonl"
     stopped = start(*words, folder=tmp_path, **environment).interrupt(scores.exists)

@@ -20,6 +20,7 @@ from reelign.evaluation.feedback_results import MeasureSettings
 from reelign.evaluation.feedback_scores import Scored, Scores
 from reelign.evaluation.feedback_tables import tables
 from reelign.rewards import Reward
+from reelign.rewards.judging import RewardOpening
 
 FAST = MeasureSettings(resamples=100, calibration=0.4)
 DIMENSIONS = ("VQ", "MQ", "TA", "Overall")
@@ -37,9 +38,9 @@ def bench(clips: list[Clip]) -> Path:
     return path
 
 
-def evaluate(bench: Path, reward: Reward, folder: Path, **settings: object) -> FeedbackReport:
+def evaluate(bench: Path, scorer: Reward, folder: Path, **settings: object) -> FeedbackReport:
     wanted = FeedbackSettings(**{"measure": FAST, **settings})  # type: ignore[arg-type]
-    return evaluate_feedback(file_feedback(bench), reward, folder, wanted)
+    return evaluate_feedback(file_feedback(bench), scorer, folder, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_what_the_reward_could_not_score_is_left_out_and_named(clips: list[Clip]
         scores["TA"][0] = float("nan")
         return scores
 
-    report = evaluate(bench, Changed(spoil), tmp_path, batch_size=100, readers=1)
+    report = evaluate(bench, Changed(spoil), tmp_path, reward=RewardOpening(batch_size=100), readers=1)
     others = sum(other.prompt == clips[0].prompt for other in clips[1:])
     assert [each["video"] for each in report.failed] == [str(clips[0].path)]
     assert {name: each.failed for name, each in report.measured.accuracy.items()} == {

@@ -45,10 +45,11 @@ def evaluate(
     from reelign.costs import measured
     from reelign.evaluation import FeedbackSettings, evaluate_feedback, file_feedback, workspace_feedback
     from reelign.records import Workspace
-    from reelign.rewards.opening import check_reward, open_reward
+    from reelign.rewards.judging import opened as opened_as
+    from reelign.rewards.opening import check_reward
 
     wanted = resolve(FeedbackSettings, layers(settings))
-    check_reward(reward, **wanted.reward)
+    check_reward(reward, **wanted.reward.options)
     opened = None if workspace is None else Workspace.open(workspace)
     with nullcontext() if opened is None else measured(opened.root, "reward evaluate"):
         if opened is not None:
@@ -56,7 +57,7 @@ def evaluate(
         else:
             assert data is not None
             said = file_feedback(data, format, skip_broken=wanted.skip_broken)
-        scorer = open_reward(reward, **wanted.reward)
+        scorer = opened_as(reward, wanted.reward)
         folder = out or (opened.root if opened else Path(".")) / "feedback" / re.sub(r"[^\w.+-]+", "-", scorer.name)
         report = evaluate_feedback(said, scorer, folder, wanted)
     _print(report, folder)

@@ -39,7 +39,8 @@ def train(
         print(f"overfitting: {done.numbers.alarm}")
     _print_accuracy(done.numbers)
     print(f"trained on {done.numbers.pairs} pairs; the reward is {done.reward}")
-    print(f"measure it on other judgements: reelign reward evaluate videoreward reward.model={done.reward} --data FILE")
+    opening = f"videoreward reward.options.model={done.reward}"
+    print(f"measure it on other judgements: reelign reward evaluate {opening} --data FILE")
 
 
 def _print_accuracy(numbers: RewardNumbers) -> None:

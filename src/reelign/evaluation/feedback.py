@@ -22,6 +22,7 @@ from reelign.evaluation.feedback_scores import ScoreFile, Scores, score_candidat
 from reelign.evaluation.feedback_tables import Table, tables
 from reelign.files import write_text
 from reelign.rewards.base import Reward
+from reelign.rewards.judging import RewardOpening
 
 SCORES_FILE = "scores.jsonl"
 RESULT_FILE = "feedback.json"
@@ -33,8 +34,8 @@ PLOT_FILE = "feedback.png"
 class FeedbackSettings:
     """What is compared with what, and how."""
 
-    reward: dict[str, Any] = field(default_factory=dict)
-    """Settings of the reward itself, such as `reward.model=folder`."""
+    reward: RewardOpening = field(default_factory=RewardOpening)
+    """How the reward is opened, such as `reward.options.model=folder`."""
     dimensions: dict[str, str | list[str]] = field(default_factory=dict)
     """People's dimension -> the reward's, or several whose mean counts; the others are matched by name."""
     split: str | None = None
@@ -43,16 +44,13 @@ class FeedbackSettings:
     """Of a workspace; [] for all who are people."""
     skip_broken: bool = False
     """Leave out what cannot be read, and count it; otherwise it is refused by name."""
-    batch_size: int = 8
-    """Videos in one call of the reward."""
     readers: int = 2
     """Threads that decode videos ahead."""
     measure: MeasureSettings = field(default_factory=MeasureSettings)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "readers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.readers < 1:
+            raise ValueError(f"readers must be at least 1, got {self.readers}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +95,7 @@ def evaluate_feedback(feedback: Feedback, reward: Reward, folder: Path, settings
         feedback.candidates,
         reward,
         ScoreFile(folder / SCORES_FILE),
-        batch_size=settings.batch_size,
+        batch_size=settings.reward.batch_size,
         readers=settings.readers,
         skip_broken=settings.skip_broken,
     )

@@ -22,15 +22,11 @@ PREFIX = "reward:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RewardUse:
-    """How `reward:NAME` is opened and read."""
+class RewardOpening:
+    """How a reward is opened and fed."""
 
     options: dict[str, Any] = field(default_factory=dict)
     """What the reward itself takes, such as `model`; of a composed one its `parts`."""
-    tie: float | dict[str, float] = 0.0
-    """Scores no further apart are a tie; one number, or one per dimension."""
-    dimensions: tuple[str, ...] = ()
-    """What is judged; none is all that the reward scores."""
     batch_size: int = 8
     """Videos in one call of the reward."""
     codec_roundtrip: bool = False
@@ -38,14 +34,27 @@ class RewardUse:
     crf: int = CRF
 
     def __post_init__(self) -> None:
-        bands = list(self.tie.values()) if isinstance(self.tie, Mapping) else [self.tie]
-        if not all(0 <= band < math.inf for band in bands):
-            raise ValueError(f"tie must be numbers of at least 0, got {self.tie}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
 
-def opened(spec: str, settings: RewardUse) -> Reward:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardUse(RewardOpening):
+    """How `reward:NAME` is opened and read as a judge."""
+
+    tie: float | dict[str, float] = 0.0
+    """Scores no further apart are a tie; one number, or one per dimension."""
+    dimensions: tuple[str, ...] = ()
+    """What is judged; none is all that the reward scores."""
+
+    def __post_init__(self) -> None:
+        RewardOpening.__post_init__(self)  # super() does not know a class with slots
+        bands = list(self.tie.values()) if isinstance(self.tie, Mapping) else [self.tie]
+        if not all(0 <= band < math.inf for band in bands):
+            raise ValueError(f"tie must be numbers of at least 0, got {self.tie}")
+
+
+def opened(spec: str, settings: RewardOpening) -> Reward:
     """The reward as the settings want it."""
     reward = open_reward(spec, **settings.options)
     return Compressed(reward, crf=settings.crf) if settings.codec_roundtrip else reward
