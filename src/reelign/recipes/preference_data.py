@@ -17,6 +17,8 @@ from reelign.generators.base import Generator
 from reelign.recipes.clips import Clip, latent_shapes, load_latents, stored_latents
 from reelign.recipes.defect_segments import defect_segments
 from reelign.records import (
+    Group,
+    Judgement,
     PairPolicy,
     Video,
     Workspace,
@@ -218,19 +220,23 @@ def workspace_preferences(
     split: str = "train",
     adapter: str = "",
     defects: bool = False,
+    groups: Sequence[Group] | None = None,
+    judgements: Sequence[Judgement] | None = None,
 ) -> PreferenceData:
     """The preferences that follow from the workspace's judgements by majority vote.
 
-    With `defects` the stretches in which judges marked some become segments with verdicts of their own.
+    With `defects` the stretches in which judges marked some become segments with verdicts of their own. `groups` and
+    `judgements` are those to look at, in place of all candidates of the split by `adapter` and of all that hold.
     """
-    groups, judgements = workspace.groups(split, adapter), workspace.judgements()
+    groups = workspace.groups(split, adapter) if groups is None else groups
+    judgements = workspace.judgements() if judgements is None else judgements
     votes = majority(judgements)
     found = preferences(groups, votes, weights=weights, pairs=pairs)
     segments = None
     if defects:
         counted = [each for each in judgements if weights is None or weights.get(each.dimension)]
         segments = defect_segments(found.pairs, counted, (video for group in groups for video in group.videos))
-    clips = {video.id: _clip(workspace, video) for group in groups for video in group.videos}
+    clips = {video.id: clip_of(workspace, video) for group in groups for video in group.videos}
     prompts = {group.prompt.id: row for row, group in enumerate(groups)}
     return PreferenceData(
         prompts=[group.prompt.text for group in groups],
@@ -254,7 +260,7 @@ def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "
     """Real videos from a file of (prompt, video) against the base's samples of the same prompts."""
     groups = workspace.groups(split, "")
     ids = {group.prompt.text: group.prompt.id for group in groups}
-    clips = {video.id: _clip(workspace, video) for group in groups for video in group.videos}
+    clips = {video.id: clip_of(workspace, video) for group in groups for video in group.videos}
     real: dict[int, list[str]] = {}
     for each in read_videos(path):
         if each.prompt in ids:
@@ -304,8 +310,9 @@ def random_clips(workspace: Workspace, data: PreferenceData, chance: torch.Gener
             "Generate candidates of these prompts first: reelign generate -w WORKSPACE",
         )
     drawn = [videos[index] for index in torch.randperm(len(videos), generator=chance)[: len(data.rows)].tolist()]
-    return [(_clip(workspace, video), index) for video, index in drawn]
+    return [(clip_of(workspace, video), index) for video, index in drawn]
 
 
-def _clip(workspace: Workspace, video: Video) -> Clip:
+def clip_of(workspace: Workspace, video: Video) -> Clip:
+    """A video of the record as something to train on."""
     return Clip(workspace.video_path(video), workspace.latents_path(video), video.latents_key)

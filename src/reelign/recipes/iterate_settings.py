@@ -1,0 +1,105 @@
+"""Settings of `reelign iterate`: how many rounds, who judges each, who chooses the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from reelign.rewards.judging import RewardUse
+
+GIVEN = {
+    "generate": ("split", "seed"),
+    "judge": ("split", "adapter", "seed"),
+    "align": ("run", "seed", "stream", "swap"),
+}
+"""What the rounds themselves decide of the stages they are made of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """A judge that training does not see, and prompts that it does not see either."""
+
+    scorer: str = ""
+    """As of `evaluate`: a scorer's name, `reward:NAME`, or `package.module:object`."""
+    split: str = ""
+    """The prompts' split, which no other part of the rounds may share."""
+    prompts: str = ""
+    """A text file with a prompt a line that fills the split; empty where the workspace has it already."""
+    seeds: int = 2
+    """Videos per prompt."""
+    reward: RewardUse = field(default_factory=RewardUse)
+    """Of a scorer `reward:NAME`."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+
+
+def _selection() -> HeldOut:
+    return HeldOut(split="selection")
+
+
+def _report() -> HeldOut:
+    return HeldOut(scorer="spriteworld-truth", split="held_out")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IterateSettings:
+    """Rounds of candidates, judgements and offline alignment, each from the policy of the round before.
+
+    `generate`, `judge` and `align` are settings over the workspace's sections of these names.
+    """
+
+    run: str = "iterate"
+    """Name of the whole under `runs/`, where the best round's adapter ends; a round's own run is RUN-K."""
+    rounds: int = 3
+    """At most so many; a finished iteration takes more with a higher number."""
+    split: str = "train"
+    """The prompts that candidates are made of."""
+    answers: Literal["pairwise", "pointwise"] = "pairwise"
+    """pairwise: judges compare candidates, and the best is trained against the worst. pointwise: they call each good,
+    normal or bad, and good and normal are desirable (KTO)."""
+    dimension: str = "overall"
+    """Of pointwise judgements the one that decides."""
+    people: int = 0
+    """Wait in every round until so many people have judged each question about its candidates (`reelign annotate`);
+    their judgements join the judge's. 0 asks nobody."""
+    generate: Mapping[str, Any] = field(default_factory=dict)
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    """`judge: {judge: people}` asks people alone."""
+    align: Mapping[str, Any] = field(default_factory=dict)
+    """Unless it names others, anchors are IPO's: 0.2 on chosen videos beside DPO, and 0.1 on real ones where a file
+    `real` is named."""
+    each: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Round to settings of its own over those of `align`, such as {2: {objective: {beta: 300}}}."""
+    selection: HeldOut = field(default_factory=_selection)
+    """Chooses the best round, and ends the rounds when they no longer help."""
+    report: HeldOut = field(default_factory=_report)
+    """Is reported and chooses nothing."""
+    min_gain: float = 0.0
+    """A round is better than the best so far when its mean selection score is by more than this."""
+    patience: int = 1
+    """So many rounds in a row that are not better end the rounds."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("min_gain", "people"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        splits = [self.split, self.selection.split, self.report.split]
+        if not all(splits) or len(set(splits)) < len(splits):
+            raise ValueError(f"split must differ from selection.split and report.split, got {', '.join(splits)}")
+        if self.selection.scorer == self.report.scorer and self.selection.reward == self.report.reward:
+            raise ValueError(
+                f"selection.scorer must be another judge than report.scorer, got {self.report.scorer!r} twice"
+            )
+        for section, given in GIVEN.items():
+            own = getattr(self, section)
+            for name in (name for name in given if name in own):
+                raise ValueError(f"{section}.{name} is decided by the rounds, got {own[name]!r}")
+        if any(number < 1 for number in self.each):
+            raise ValueError(f"each must name rounds from 1, got {sorted(self.each)}")
