@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from reelign.config import parse_overrides, read_yaml, resolve, schema
+from reelign.config import parse_overrides, read_yaml, resolve, resolve_one_of, schema
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.objectives.dpo import DPO
@@ -184,3 +185,56 @@ def test_every_schema_forbids_unknown_keys_at_every_level(section: str) -> None:
 def test_the_schema_knows_every_setting() -> None:
     found = schema(EvaluateSettings)
     assert set(found["properties"]) == set(EvaluateSettings.__dataclass_fields__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    how: Literal["walk"] = "walk"
+    speed: float = 1.0
+    shoes: str = "boots"
+    extra: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ride:
+    how: Literal["ride"] = "ride"
+    speed: float = 5.0
+    gears: int = 3
+    extra: str = ""
+
+
+KINDS: dict[str, type[Any]] = {"walk": Walk, "ride": Ride}
+
+
+def one_of(*layers: dict[str, Any]) -> Any:
+    return resolve_one_of(KINDS, "how", [(f"layer {number}", layer) for number, layer in enumerate(layers)])
+
+
+def test_the_last_word_on_the_tag_decides_the_kind_and_the_first_kind_is_the_default() -> None:
+    assert one_of({}) == Walk()
+    assert one_of({"speed": 2}, {"how": "ride"}) == Ride(speed=2.0)
+    assert one_of({"how": "ride", "gears": 7}, {"how": "walk"}, {"how": "ride"}) == Ride(gears=7)
+
+
+def test_what_only_the_other_kind_knows_or_means_otherwise_stays_behind() -> None:
+    assert one_of({"shoes": "none", "extra": 4, "speed": 3}, {"how": "ride"}) == Ride(speed=3.0)
+
+
+def test_what_neither_kind_knows_and_a_kind_that_there_is_not_are_refused() -> None:
+    with pytest.raises(ReelignError, match="layer 0: there is no key 'speeed'"):
+        one_of({"speeed": 3}, {"how": "ride"})
+    with pytest.raises(ReelignError, match="layer 1: there is no key 'shoes'"):
+        one_of({"how": "ride"}, {"shoes": "boots"})
+    with pytest.raises(ReelignError, match=r"layer 1: how = 'rid' is not valid\.\nDid you mean 'ride'"):
+        one_of({}, {"how": "rid"})
+
+
+def test_the_schema_of_several_kinds_has_each() -> None:
+    found = schema(Walk, Ride)
+    assert {name for each in found["$defs"].values() for name in each["properties"]} == {
+        "how",
+        "speed",
+        "shoes",
+        "extra",
+        "gears",
+    }

@@ -46,9 +46,46 @@ def resolve(kind: type[T], layers: Sequence[Layer]) -> T:
         raise _explain(error, kind, layers) from None
 
 
-def schema(kind: type[Any]) -> dict[str, Any]:
-    """JSON Schema of a settings dataclass, for editors."""
-    return _adapter(kind).json_schema()
+def resolve_one_of(kinds: Mapping[str, type[Any]], tag: str, layers: Sequence[Layer]) -> Any:
+    """Validated settings of the kind that the last word on the field `tag` names; the first kind where none does.
+
+    What an earlier layer says for another kind carries over where both kinds have the field and mean the same by it;
+    what only the other kind knows is left behind with it. What neither knows is refused as ever.
+
+    Args:
+        kinds: the tag's values and their dataclasses, each with a field `tag` of that value.
+        tag: the field that tells them apart.
+        layers: as for `resolve`.
+    Raises:
+        ReelignError: as `resolve`, or a kind that there is not.
+    """
+    said, own = next(iter(kinds)), []
+    for name, layer in layers:
+        said = layer.get(tag, said)
+        if said not in kinds:
+            near = difflib.get_close_matches(str(said), kinds, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ReelignError(f"{name}: {tag} = {said!r} is not valid.", f"{hint}There are: {', '.join(kinds)}.")
+        own.append(said)
+    kind, wanted = kinds[said], typing.get_type_hints(kinds[said])
+    carried: list[Layer] = []
+    for (name, layer), theirs in zip(layers, own, strict=True):
+        if theirs != said:
+            others = typing.get_type_hints(kinds[theirs])
+            keys = [key for key in layer if key not in others or (key in wanted and others[key] == wanted[key])]
+            layer = {key: layer[key] for key in keys}
+        carried.append((name, layer))
+    return resolve(kind, carried)
+
+
+def schema(*kinds: type[Any]) -> dict[str, Any]:
+    """JSON Schema of a settings dataclass, or of any one of several, for editors."""
+    if len(kinds) == 1:
+        return _adapter(kinds[0]).json_schema()
+    for kind in kinds:
+        _forbid_extra(kind)
+    union: Any = typing.Union[kinds]  # noqa: UP007 (which kinds is not known before the call)
+    return TypeAdapter(union).json_schema()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 from safetensors import safe_open
 
 from reelign.annotate import AnnotateSettings
-from reelign.config import Layer, ModelSettings, read_yaml, resolve
+from reelign.config import Layer, ModelSettings, read_yaml, resolve, resolve_one_of
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.files import write_text
@@ -23,6 +23,7 @@ from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.recipes.reward_settings import RewardSettings
+from reelign.recipes.streams import stream_settings
 from reelign.records import Workspace
 from reelign.training import load_adapter
 from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE, saved_weights
@@ -71,7 +72,19 @@ def settings_of(
     if not isinstance(own, Mapping):
         raise ReelignError(f"{path}: {section} = {own!r} is not valid.", "Write `key: value` lines under it.")
     further = [_part(layer, section) for layer in layers or []]
-    return resolve(SECTIONS[section], [(str(path), own), *further, ("the call", given or {})])
+    return resolve_section(section, [(str(path), own), *further, ("the call", given or {})])
+
+
+def resolve_section(section: str, layers: list[Layer]) -> Any:
+    """A section's settings from its layers; those of `align` are of the kind that its stream has."""
+    if section == "align":
+        return resolve_one_of(stream_settings(), "stream", layers)
+    return resolve(SECTIONS[section], layers)
+
+
+def section_kinds(section: str) -> list[type[Any]]:
+    """The dataclasses that a section's settings may be of."""
+    return list(stream_settings().values()) if section == "align" else [SECTIONS[section]]
 
 
 def _part(layer: Layer, section: str) -> Layer:

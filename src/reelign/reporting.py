@@ -145,9 +145,9 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 def _control(config: dict[str, Any]) -> str:
     """Why a run is a control; '' for one that is none."""
     settings = config["align"]
-    if settings["swap"]:
+    if settings.get("swap"):
         return "chosen and rejected swapped"
-    return "SFT on random own samples" if settings["objective"].get("on") == "random" else ""
+    return "SFT on random own samples" if settings.get("objective", {}).get("on") == "random" else ""
 
 
 def _findings(comparison: Comparison, kept: dict[str, Any], controls: list[Control]) -> dict[str, Any]:

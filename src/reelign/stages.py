@@ -24,17 +24,17 @@ from reelign.evaluation import evaluate as compare_videos
 from reelign.files import write_text
 from reelign.generators import Generator, resolve_model
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
-from reelign.recipes.dry_run import Outlook, dry_run
+from reelign.recipes.dry_run import RunOutlook
 from reelign.recipes.generation import Candidates, Generated, Sampling
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned, AlignSettings
-from reelign.recipes.offline import align as align_offline
 from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
-from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.settings import RunSettings
 from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
+from reelign.recipes.streams import STREAMS
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
@@ -125,13 +125,15 @@ def align(
     layers: list[Layer] | None = None,
     **settings: Any,
 ) -> Aligned:
-    """Train an adapter on the workspace's preferences, or on those in a file or folder.
+    """Train an adapter on the workspace's preferences, on those in a file or folder, or with another stream
+    (`recipes.streams`) on videos that the run makes itself.
 
     Args:
         workspace: its folder.
         pairs: any layout that `reelign.pairs` shows; None takes the workspace's judgements.
         format: the layout's name where it is not to be recognised.
-        limit: try it out first: a few steps on so many pairs or videos as a run of its own, made anew every time.
+        limit: try it out first: a few steps on so many pairs, videos or prompts as a run of its own, made anew every
+            time.
     """
     ranks = start_ranks()
     with together(ranks):
@@ -142,7 +144,7 @@ def align(
         with measured(opened.root, "align", wanted.run) if ranks.main else nullcontext():
             how = settings_of(opened, "generate")
             model = load_model(opened, encoders=False)
-            return align_offline(opened, model, wanted, data=data(), sampling=how, ranks=ranks)
+            return STREAMS[wanted.stream].align(opened, model, wanted, sampling=how, ranks=ranks, **data())
 
 
 def plan_alignment(
@@ -153,11 +155,15 @@ def plan_alignment(
     limit: int | None = None,
     layers: list[Layer] | None = None,
     **settings: Any,
-) -> Outlook:
+) -> RunOutlook:
     """What `align` would do with the same arguments; it reads the data, loads no weights and starts nothing."""
     opened, wanted, data = _alignment(workspace, pairs, format, limit, layers, settings)
     how = settings_of(opened, "generate")
-    return dry_run(opened, load_model(opened, weights=False), wanted, data(), sampling=how, anew=limit is not None)
+    dry_run = STREAMS[wanted.stream].dry_run
+    found: RunOutlook = dry_run(
+        opened, load_model(opened, weights=False), wanted, sampling=how, anew=limit is not None, **data()
+    )
+    return found
 
 
 def _alignment(
@@ -167,17 +173,24 @@ def _alignment(
     limit: int | None,
     layers: list[Layer] | None,
     settings: dict[str, Any],
-) -> tuple[Workspace, AlignSettings, Callable[[], PreferenceData]]:
-    """The workspace, the settings as resolved, and how to read the data."""
+) -> tuple[Workspace, Any, Callable[[], dict[str, Any]]]:
+    """The workspace, the settings of the stream as resolved, and how to read what the stream trains on."""
     if limit is not None and limit < 1:
         raise ReelignError(f"limit must be at least 1, got {limit}.", "Give a small number, such as 4.")
     opened = Workspace.open(workspace)
-    wanted: AlignSettings = settings_of(opened, "align", layers, settings)
+    wanted: RunSettings = settings_of(opened, "align", layers, settings)
     check_run_name(wanted.run)
+    if not isinstance(wanted, AlignSettings) and (pairs is not None or format is not None):
+        raise ReelignError(
+            f"The run {wanted.run} makes its videos itself, and takes no pairs from {pairs}.",
+            "Set stream=offline to train on stored preferences, or leave --pairs and --format out.",
+        )
 
-    def data() -> PreferenceData:
+    def data() -> dict[str, Any]:
+        if not isinstance(wanted, AlignSettings):
+            return {"limit": limit}
         whole = training_data(opened, wanted, None if pairs is None else Path(pairs), format)
-        return whole if limit is None else whole.first(limit)
+        return {"data": whole if limit is None else whole.first(limit)}
 
     return opened, wanted if limit is None else smoke_settings(wanted), data
 
@@ -264,7 +277,7 @@ def pairs(
     """
     if path is None or workspace is not None:
         opened = Workspace.open("." if workspace is None else workspace)
-        wanted = settings_of(opened, "align", layers, settings)
+        wanted = settings_of(opened, "align", layers, {"stream": "offline", **settings})
     else:
         wanted = resolve(AlignSettings, [*(layers or []), ("the call", settings)])
     found = summarise_workspace(opened, wanted) if path is None else summarise_file(Path(path), wanted, format)
@@ -276,7 +289,7 @@ def pairs(
 def export_pairs(workspace: str | Path, path: str | Path) -> int:
     """Write the pairs that `align` would train on as a CSV, Parquet or JSONL, with their margins; returns how many."""
     opened = Workspace.open(workspace)
-    wanted = settings_of(opened, "align")
+    wanted = settings_of(opened, "align", given={"stream": "offline"})
     if wanted.pairs != "ground_truth":
         return summarise_workspace(opened, wanted).write(path)
     # Nobody judged real videos against generated ones, so that there is nothing to summarise.

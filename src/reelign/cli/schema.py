@@ -17,8 +17,8 @@ def schema(
     """
     from reelign.config import schema as json_schema
     from reelign.errors import ReelignError
-    from reelign.opening import SECTIONS
+    from reelign.opening import SECTIONS, section_kinds
 
     if command not in SECTIONS:
         raise ReelignError(f"There are no settings called {command!r}.", f"There are: {', '.join(SECTIONS)}.")
-    print(json.dumps(json_schema(SECTIONS[command]), indent=2))
+    print(json.dumps(json_schema(*section_kinds(command)), indent=2))

@@ -10,7 +10,7 @@ from reelign.diffusion.noise_levels import sample_sigmas
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import ALONE, Draw, Ranks, make_draw
 
 ATTEMPTS = 100_000
@@ -18,7 +18,7 @@ ATTEMPTS = 100_000
 SMALLEST_SHARE = 1e-3
 
 
-def draw_for(shape: Sequence[int], settings: AlignSettings, generator: Generator, seed: int) -> Draw:
+def draw_for(shape: Sequence[int], settings: StepSettings, generator: Generator, seed: int) -> Draw:
     """One draw for each of the B samples of latents `shape`, a function of the seed alone.
 
     Levels outside `settings.sigma_range` are drawn again, so that those within keep their proportions.
@@ -45,7 +45,7 @@ def draw_for(shape: Sequence[int], settings: AlignSettings, generator: Generator
     raise _too_narrow(settings, generator)
 
 
-def check_sigma_range(settings: AlignSettings, generator: Generator) -> None:
+def check_sigma_range(settings: StepSettings, generator: Generator) -> None:
     """Refuse a range in which so few levels lie that a step would wait for them, or at last find none.
 
     Before the run: within it, how many attempts a step takes is chance.
@@ -60,7 +60,7 @@ def check_sigma_range(settings: AlignSettings, generator: Generator) -> None:
         raise _too_narrow(settings, generator)
 
 
-def _too_narrow(settings: AlignSettings, generator: Generator) -> ReelignError:
+def _too_narrow(settings: StepSettings, generator: Generator) -> ReelignError:
     return ReelignError(
         f"{generator.model} trains on next to no noise level in sigma_range={settings.sigma_range}.",
         "Widen sigma_range, or change noise_levels or shift.",

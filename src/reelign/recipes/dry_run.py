@@ -16,14 +16,15 @@ from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
-from reelign.recipes.settings import AlignSettings
-from reelign.recipes.shared_prompts import trained_prompts, warn_of_shared
+from reelign.recipes.settings import AlignSettings, RunSettings
+from reelign.recipes.shared_prompts import trained_prompts, training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
 from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
 from reelign.training.caches import uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
+from reelign.training.policy import check_targets
 from reelign.training.trackers import check_trackers
 from reelign.video import probe_video
 
@@ -42,20 +43,13 @@ class Component:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outlook:
-    """What `align` would do with the same arguments."""
+class RunOutlook:
+    """What any run of `align` would do with the same arguments."""
 
     model: str
-    settings: AlignSettings
+    settings: RunSettings
     """As resolved."""
-    pairs: int
     prompts: int
-    left_out: dict[str, int]
-    """Ties and other rows that give no pair, by reason."""
-    samples: int
-    """Pairs or videos that are trained on."""
-    held_out: int
-    """Pairs that are kept out of training and watched."""
     latents: tuple[int, ...]
     """(C, F, H, W) of one video."""
     components: list[Component]
@@ -67,6 +61,22 @@ class Outlook:
     """Step of the run's newest checkpoint; 0 begins it."""
     files: list[Path]
     """What will have been written at its end."""
+    told: tuple[str, ...] = ()
+    """Sentences on what is peculiar to the stream."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outlook(RunOutlook):
+    """What `align` would do with stored preferences."""
+
+    settings: AlignSettings
+    pairs: int
+    left_out: dict[str, int]
+    """Ties and other rows that give no pair, by reason."""
+    samples: int
+    """Pairs or videos that are trained on."""
+    held_out: int
+    """Pairs that are kept out of training and watched."""
 
     @property
     def epochs(self) -> float:
@@ -113,7 +123,6 @@ def dry_run(
     # Of several sizes the commonest stands for all; what is watched must be of one.
     (shape, _), *_ = Counter(_latent_shape(clip, generator) for clip in dict.fromkeys(clips)).most_common()
     one_size({_latent_shape(clip, generator) for clip in (held_out.clips if held_out else [])} or {shape})
-    checkpoints = [] if anew else checkpoint_folders(folder / "checkpoints")
     return Outlook(
         model=generator.identity,
         settings=settings,
@@ -124,12 +133,67 @@ def dry_run(
         held_out=min(len(held_out.rows), settings.monitor.max_pairs) if held_out else 0,
         latents=shape,
         components=_components(generator, texts=texts > 0, videos=videos > 0 or settings.samples.every > 0),
-        trainable=sum(each.numel() for each in Policy(generator, settings.lora).parameters.values()),
+        trainable=_trainable(generator, settings),
         prompts_to_encode=texts,
         videos_to_encode=videos,
-        goes_on_from=int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0,
+        goes_on_from=_last_step(folder, anew),
         files=_files(folder, settings, generator),
     )
+
+
+def dry_run_on_prompts(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RunSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    anew: bool = False,
+    told: tuple[str, ...] = (),
+) -> RunOutlook:
+    """Look at what a run on the workspace's prompts, which makes its videos itself, looks at before its first step.
+
+    Args:
+        workspace, settings: as for its `align`.
+        generator: may be one without weights.
+        sampling: how its videos are made; None takes the model's own defaults.
+        limit: at most so many prompts.
+        anew: the run does not go on with what its folder holds.
+        told: what to say beside.
+    Raises:
+        ReelignError: no prompts, a size that the model cannot make, a missing tracker.
+    """
+    check_trackers(settings.trackers)
+    if settings.lora is not None:
+        check_targets(generator, settings.lora)
+    how = Sampling.resolve(sampling or GenerateSettings(), generator)
+    prompts = training_prompts(workspace, limit)
+    warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+    folder = workspace.root / "runs" / settings.run
+    everything = [*prompts, how.negative_prompt, *settings.samples.texts(workspace, prompts)]
+    texts = uncached_prompts(list(dict.fromkeys(everything)), generator, workspace.root / "cache" / "text")
+    return RunOutlook(
+        model=generator.identity,
+        settings=settings,
+        prompts=len(prompts),
+        latents=generator.latent_shape(how.size),
+        components=_components(generator, texts=texts > 0, videos=True),
+        trainable=_trainable(generator, settings),
+        prompts_to_encode=texts,
+        videos_to_encode=0,
+        goes_on_from=_last_step(folder, anew),
+        files=_files(folder, settings, generator),
+        told=told,
+    )
+
+
+def _trainable(generator: Generator, settings: RunSettings) -> int:
+    return sum(each.numel() for each in Policy(generator, settings.lora).parameters.values())
+
+
+def _last_step(folder: Path, anew: bool) -> int:
+    checkpoints = [] if anew else checkpoint_folders(folder / "checkpoints")
+    return int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0
 
 
 def _components(generator: Generator, *, texts: bool, videos: bool) -> list[Component]:
@@ -156,7 +220,7 @@ def _latent_shape(clip: Clip, generator: Generator) -> tuple[int, ...]:
         return tuple(file.get_slice(str(clip.key)).get_shape())
 
 
-def _files(folder: Path, settings: AlignSettings, generator: Generator) -> list[Path]:
+def _files(folder: Path, settings: RunSettings, generator: Generator) -> list[Path]:
     trainer = settings.trainer
     saved = sorted({*range(trainer.checkpoint_every, trainer.steps + 1, trainer.checkpoint_every), trainer.steps})
     every = settings.samples.every

@@ -11,7 +11,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning
 from reelign.objectives import KTO, beta_at, kto_baseline
 from reelign.recipes.draws import draw_for, micro_batches, part, take
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import Draw, Policy, VideoBatch, velocity_errors
 from reelign.training.policy import Weights
 
@@ -29,7 +29,7 @@ class KTOStep:
         settings: noise levels and micro-batches.
     """
 
-    def __init__(self, objective: KTO, settings: AlignSettings) -> None:
+    def __init__(self, objective: KTO, settings: StepSettings) -> None:
         if objective.reduction != "mean":
             raise ValueError("a step takes β under the mean reduction; convert it with mean_beta")
         self.objective = objective

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.draws import take
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import Draw, Policy, velocity_errors
 from reelign.training.policy import Weights
 
@@ -17,7 +17,7 @@ TOGETHER_BELOW = 4096
 """Tokens of a pair. Above, a single clip keeps the device busy, and two in a batch only take more memory."""
 
 
-def goes_apart(settings: AlignSettings, generator: Generator, shape: Sequence[int]) -> bool:
+def goes_apart(settings: StepSettings, generator: Generator, shape: Sequence[int]) -> bool:
     """Whether chosen and rejected of latents `shape` (C, F, H, W) go one after the other."""
     if settings.pairing == "auto":
         return 2 * generator.tokens(shape) >= TOGETHER_BELOW

@@ -20,7 +20,7 @@ from reelign.objectives import (
 from reelign.recipes.draws import draw_for, micro_batches, part, take
 from reelign.recipes.pair_errors import goes_apart, pair_errors
 from reelign.recipes.reference_cache import ReferenceCache, SlottedBatch
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import Draw, PairBatch, Policy, velocity_errors
 
 
@@ -37,7 +37,7 @@ class DPOStep:
         cache: reference errors, for batches of a `SlottedStream`; None asks the reference every time.
     """
 
-    def __init__(self, objective: DPO, settings: AlignSettings, *, cache: ReferenceCache | None = None) -> None:
+    def __init__(self, objective: DPO, settings: StepSettings, *, cache: ReferenceCache | None = None) -> None:
         if objective.reduction != "mean":
             raise ValueError("a step takes β under the mean reduction; convert it with mean_beta")
         self.objective = objective

@@ -15,7 +15,7 @@ from reelign.generators.base import Generator
 from reelign.objectives import DPO, KTO, RWR, SFT
 from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import PreferenceData
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import AlignSettings, RunSettings
 from reelign.recipes.training_samples import data_key
 from reelign.records import content_key
 
@@ -28,16 +28,18 @@ LATER = ("precision", "standings", "drawn")
 """What runs of earlier reeligns did not write down; they are taken to have been made with what there is."""
 
 
+def model_content(generator: Generator) -> dict[str, Any]:
+    """What of the model decides what a run comes to."""
+    denoisers: dict[str, Any] = dict(generator.denoisers)
+    precision = {name: str(denoiser.dtype).removeprefix("torch.") for name, denoiser in denoisers.items()}
+    return {"model": generator.identity, "precision": precision}
+
+
 def run_content(
     generator: Generator, settings: AlignSettings, data: PreferenceData, drawn: Sequence[Clip] = ()
 ) -> dict[str, Any]:
     """All that decides what a run comes to; `drawn` are videos that do not follow from the data."""
-    denoisers: dict[str, Any] = dict(generator.denoisers)
-    content: dict[str, Any] = {
-        "model": generator.identity,
-        "precision": {name: str(denoiser.dtype).removeprefix("torch.") for name, denoiser in denoisers.items()},
-        "data": data_key(settings, data),
-    }
+    content = {**model_content(generator), "data": data_key(settings, data)}
     # Beside the data and not of them: runs on the same preferences stay comparable, as a control with its run.
     if settings.histogram_alpha:
         content["standings"] = content_key(data.sides())
@@ -46,22 +48,22 @@ def run_content(
     return {**content, "align": asdict(settings)}
 
 
-def claim_run(folder: Path, config: dict[str, Any]) -> None:
+def claim_run(folder: Path, config: dict[str, Any], kind: type[RunSettings] = AlignSettings) -> None:
     """Write the resolved config into the run's folder, or refuse one that holds a run with another config."""
-    check_claim(folder, config)
+    check_claim(folder, config, kind)
     # Whole or not at all: half a config, left by a kill, would refuse the very run it belongs to.
     write_text(folder / CONFIG_FILE, as_yaml(config))
 
 
-def check_claim(folder: Path, config: dict[str, Any]) -> None:
+def check_claim(folder: Path, config: dict[str, Any], kind: type[RunSettings] = AlignSettings) -> None:
     """Refuse a folder that holds a run with another config.
 
-    A setting that its reelign did not have yet is taken to have stood at its default.
+    A setting that its reelign did not have yet is taken to have stood at its default, which `kind` of settings has.
     """
     path, new = folder / CONFIG_FILE, _plain(config)
     if not path.exists():
         return
-    old = _filled(yaml.safe_load(path.read_text()), new, _defaults(config))
+    old = _filled(yaml.safe_load(path.read_text()), new, _defaults(config, kind))
     if _deciding(old) != _deciding(new):
         raise ReelignError(
             f"The run {folder.name} in {folder.parent} was made with other settings or other data.",
@@ -80,8 +82,8 @@ def as_yaml(config: dict[str, Any]) -> str:
     return str(yaml.safe_dump(_plain(config), sort_keys=False))
 
 
-def _defaults(config: dict[str, Any]) -> dict[str, Any]:
-    align = _plain(asdict(AlignSettings()))
+def _defaults(config: dict[str, Any], kind: type[RunSettings]) -> dict[str, Any]:
+    align = _plain(asdict(kind()))
     objective = (config.get("align") or {}).get("objective") or {}
     kinds = [kind for kind in (DPO, SFT, RWR, KTO) if kind().name == objective.get("name")]
     later = {key: config[key] for key in LATER if key in config}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
+from reelign.errors import ReelignError
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
-from reelign.records import read_videos
+from reelign.records import Workspace, read_videos
 
 
 def shared_prompts(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
@@ -35,6 +36,20 @@ def trained_prompts(settings: AlignSettings, data: PreferenceData) -> list[str]:
     rows = {*data.rows, *(each.row for each in data.candidates or ())}
     real = [each.prompt for each in read_videos(settings.real)[: data.limit]] if settings.anchors.real else []
     return [*(data.prompts[row] for row in sorted(rows)), *real]
+
+
+def training_prompts(workspace: Workspace, limit: int | None = None) -> list[str]:
+    """The prompts of a run that makes its videos itself, at most `limit`.
+
+    Raises:
+        ReelignError: the workspace has none.
+    """
+    prompts = [prompt.text for prompt in workspace.prompts("train")][:limit]
+    if not prompts:
+        raise ReelignError(
+            "The workspace has no prompts in split 'train'.", "Add some: reelign init FOLDER --prompts prompts.txt"
+        )
+    return prompts
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from reelign.objectives import RWR, SFT
 from reelign.recipes.draws import draw_for, micro_batches, take
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import Policy, Stateful, Step, Stream, VideoBatch, velocity_errors
 
 BatchT = TypeVar("BatchT")
@@ -16,7 +16,7 @@ BatchT = TypeVar("BatchT")
 class SFTStep:
     """Supervised fine-tuning on latents; with RWR each video's error counts by its weight, `batch.values`."""
 
-    def __init__(self, objective: SFT | RWR, settings: AlignSettings, *, scale: float = 1.0) -> None:
+    def __init__(self, objective: SFT | RWR, settings: StepSettings, *, scale: float = 1.0) -> None:
         self.objective = objective
         self.settings = settings
         self.scale = scale
@@ -74,7 +74,7 @@ class AnchoredStream(Generic[BatchT]):
 class DataAnchorStep(Generic[BatchT]):
     """Any step, plus λ times the denoising error of real videos: IPO's second term, DDRL's anchor (`anchored_loss`)."""
 
-    def __init__(self, inner: Step[BatchT], settings: AlignSettings) -> None:
+    def __init__(self, inner: Step[BatchT], settings: StepSettings) -> None:
         self.inner = inner
         self.weight = settings.anchors.real
         self.anchor = SFTStep(SFT(), settings, scale=self.weight)
