@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.objectives.ranking import MISSING, BradleyTerry, RankingObjective, ScoreRegression, decided
+from reelign.recipes.splits import split_by_prompt
 from reelign.records import Workspace, content_key
 from reelign.records.derived import workspace_votes
 from reelign.records.exchange.videoreward import read_rows
@@ -79,20 +79,8 @@ class RewardData:
         Raises:
             ReelignError: too few prompts to give every share one.
         """
-        names = list(dict.fromkeys(self.prompts))
-        order = torch.randperm(len(names), generator=generator_from(seed, "split of prompts")).tolist()
-        counts = [max(1, round(share * len(names))) if share else 0 for share in shares]
-        if sum(counts) >= len(names):
-            raise ReelignError(
-                f"The pairs have {len(names)} prompts, too few to keep {sum(counts)} out of training.",
-                "Judge videos of more prompts, or set watch.held_out=0 watch.calibration=0.",
-            )
-        part_of, place = {}, 0
-        for part, count in enumerate([*counts, len(names) - sum(counts)]):
-            part_of.update({names[which]: part for which in order[place : place + count]})
-            place += count
-        parts = torch.tensor([part_of[prompt] for prompt in self.prompts])
-        return [self.take((parts == part).nonzero()[:, 0]) for part in range(len(counts) + 1)]
+        parts = split_by_prompt(self.prompts, shares, seed)
+        return [self.take(torch.tensor(rows, dtype=torch.int64)) for rows in parts]
 
     def fit_for(self, objective: RankingObjective) -> RewardData:
         """The pairs that teach this objective something; the others are counted.
