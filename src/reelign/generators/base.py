@@ -19,6 +19,8 @@ from reelign.diffusion.paths import FlowPath, RectifiedFlow
 from reelign.diffusion.samplers import initial_noise, sample_euler
 from reelign.errors import ReelignError
 from reelign.generators.checkpointing import run_again, run_again_but_attention
+from reelign.generators.decoders import decoder_of
+from reelign.generators.video_decoder import VideoDecoder
 
 DEFAULTS_FILE = "reelign.json"
 
@@ -176,8 +178,29 @@ class Generator(abc.ABC):
         """Videos (B, F, 3, H, W) in [0, 1] -> normalised latents (B, C, F', H', W'), fp32."""
 
     @abc.abstractmethod
-    def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents -> videos (B, F, 3, H, W) in [0, 1]; differentiable."""
+    def unnormalised(self, latents: Tensor) -> Tensor:
+        """Normalised latents as the VAE takes them, on its device and in its precision; differentiable."""
+
+    @property
+    def decoder(self) -> VideoDecoder:
+        """The VAE's decoder in pieces along time."""
+        return decoder_of(self.pipeline.vae)
+
+    def decode(self, latents: Tensor, *, frames: Sequence[int] | None = None) -> Tensor:
+        """Normalised latents -> videos (B, F, 3, H, W) in [0, 1]; differentiable, all activations kept.
+
+        `training.staged_decode` takes the gradient in memory that does not grow with the clip.
+
+        Args:
+            latents: (B, C, F', H', W').
+            frames: decode these frames alone, in this order, and no more pieces than they need: a causal VAE's up to
+                the last of them, a VAE of single frames' own. None for all.
+        Raises:
+            ReelignError: a frame that the clip does not have.
+        """
+        raw = self.unnormalised(latents)
+        pixels = self.decoder.whole(raw) if frames is None else self.decoder.frames(raw, frames)
+        return to_video(pixels).clamp(0, 1)
 
     def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
         """Keep no activations inside the denoisers' blocks but run them again in the backward pass: less memory, about
@@ -231,6 +254,12 @@ class Generator(abc.ABC):
         sigmas = self.sigmas(steps).to(self.device)
         latents = sample_euler(velocity, self.path.start(noise, sigmas[0]), sigmas)
         return self.path.finish(latents, sigmas[-1])
+
+
+def to_video(pixels: Tensor) -> Tensor:
+    """A VAE's pixels (B, 3, F, H, W), about [-1, 1], as a video (B, F, 3, H, W), about [0, 1], in at least fp32."""
+    wide = pixels if pixels.dtype == torch.float64 else pixels.float()
+    return ((wide + 1) / 2).transpose(1, 2)
 
 
 def fingerprint(model: str) -> str:

@@ -119,10 +119,7 @@ class CogVideoX(Generator):
         latents: Tensor = vae.encode(pixels).latent_dist.mode().float()
         return latents * float(vae.config.scaling_factor)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def unnormalised(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         # Multiplied by the reciprocal, as the pipeline rounds it.
-        raw = 1 / float(vae.config.scaling_factor) * latents
-        pixels = vae.decode(raw.to(vae.device, vae.dtype), return_dict=False)[0]
-        videos: Tensor = ((pixels.float() + 1) / 2).clamp(0, 1).transpose(1, 2)
-        return videos
+        return (1 / float(vae.config.scaling_factor) * latents).to(vae.device, vae.dtype)

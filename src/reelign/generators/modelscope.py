@@ -97,13 +97,10 @@ class ModelScope(Generator):
         latents: Tensor = frames.unflatten(0, videos.shape[:2]).transpose(1, 2)
         return latents
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def unnormalised(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         # Multiplied by the reciprocal, as the pipeline rounds it.
-        raw = (1 / float(vae.config.scaling_factor) * latents).transpose(1, 2)
-        frames = vae.decode(raw.flatten(0, 1).to(vae.device, vae.dtype), return_dict=False)[0]
-        videos: Tensor = ((frames.float() + 1) / 2).clamp(0, 1).unflatten(0, raw.shape[:2])
-        return videos
+        return (1 / float(vae.config.scaling_factor) * latents).to(vae.device, vae.dtype)
 
     def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
         again = run_again_but_attention if keep_attention else run_again

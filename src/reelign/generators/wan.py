@@ -137,10 +137,8 @@ class Wan(Generator):
         normalised: Tensor = (latents - self.latents_mean.to(latents)) / self.latents_std.to(latents)
         return normalised
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def unnormalised(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         # Divided by the reciprocal, as the pipeline rounds it.
         raw = latents / (1 / self.latents_std.to(latents)) + self.latents_mean.to(latents)
-        pixels = vae.decode(raw.to(vae.device, vae.dtype), return_dict=False)[0]
-        videos: Tensor = ((pixels.float() + 1) / 2).clamp(0, 1).transpose(1, 2)
-        return videos
+        return raw.to(vae.device, vae.dtype)
