@@ -111,7 +111,7 @@ class Ranks:
         names = [name for name, tensor in weights.items() if not isinstance(tensor, DTensor)]
         if self.count == 1 or not names:
             return
-        sums = self.gather(torch.stack([_bits(weights[name]) for name in names])[None])
+        sums = self.gather(torch.stack([bits(weights[name]) for name in names])[None])
         apart = (sums != sums[0]).nonzero()
         if len(apart):
             rank, first = apart[0].tolist()
@@ -153,6 +153,7 @@ def default_store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 
-def _bits(tensor: Tensor) -> Tensor:
+def bits(tensor: Tensor) -> Tensor:
+    """The sum of a tensor's bit patterns, int64: what differs in it differs here but by an unlikely chance."""
     whole = tensor.detach().contiguous()
     return whole.view(BITS[whole.element_size()]).sum(dtype=torch.int64)
