@@ -89,6 +89,8 @@ class Critic(ABC):
     """Dimensions on which it compares two videos; may be none."""
     rates: tuple[str, ...]
     """Dimensions on which it judges one video by itself; may be none."""
+    ordered: bool = True
+    """Whether it sees two videos together, so that the order in which they are shown may sway it."""
     concurrency: int = 1
     """Questions that may be asked at the same time, from as many threads."""
     tally: Tally

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import os
@@ -16,12 +15,11 @@ from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward, RewardCard, Videos, check_input
+from reelign.rewards.tries import NoAnswer, persist, sent
 from reelign.rewards.wire import CONTENT_TYPE, Precision, pack
 
 TOKEN_VARIABLE = "REELIGN_REWARDS_TOKEN"
 """Where the token is looked for that is not given."""
-PASSING = (429, 502, 503, 504)
-"""Answers after which the same request may do better."""
 
 
 class RewardClient(Reward):
@@ -133,41 +131,25 @@ class RewardClient(Reward):
         Raises:
             ReelignError: it never came, or it was a refusal.
         """
-        failed, waited_s = 0, 0.0
-        while True:
-            try:
-                status, headers, data = self._sent(method, path, body)
-            except (OSError, http.client.HTTPException) as error:
-                status, headers, data = 0, {}, f"{type(error).__name__}: {error}".encode()
-            if status == 200:
-                return self._decoded(data)
-            if status and status not in PASSING:
-                raise self._refusal(status, data)
-            pause_s = _pause_s(headers, failed)
-            busy = status == 429
-            failed += not busy
-            if failed > self._retries or waited_s + pause_s > self._patience_s:
-                reason = f"HTTP {status}" if status else data.decode(errors="replace")
-                raise ReelignError(
-                    f"The reward {self.name!r} at {self.url} gave no answer in {failed or 'many'} tries: {reason}.",
-                    "See whether it runs: curl " + self.url + "/health",
-                )
-            self._sleep(pause_s)
-            waited_s += pause_s
-
-    def _sent(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        secure = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        connection = kind(str(self._parts.hostname), self._parts.port, timeout=self._timeout_s)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        if body:
-            headers["Content-Type"] = CONTENT_TYPE
         try:
-            connection.request(method, self._parts.path.rstrip("/") + path, body=body or None, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
+            answered = persist(
+                lambda: sent(self._parts, method, path, body, self._headers(body), timeout_s=self._timeout_s),
+                retries=self._retries,
+                patience_s=self._patience_s,
+                sleep=self._sleep,
+            )
+        except NoAnswer as error:
+            raise ReelignError(
+                f"The reward {self.name!r} at {self.url} gave {error}.",
+                "See whether it runs: curl " + self.url + "/health",
+            ) from None
+        if answered.status == 200:
+            return self._decoded(answered.data)
+        raise self._refusal(answered.status, answered.data)
+
+    def _headers(self, body: bytes) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        return headers | ({"Content-Type": CONTENT_TYPE} if body else {})
 
     def _decoded(self, data: bytes) -> dict[str, Any]:
         try:
@@ -194,9 +176,3 @@ class RewardClient(Reward):
 
 def _is_score(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
-
-
-def _pause_s(headers: dict[str, str], failed: int) -> float:
-    """What the server asks for, else 0.5 s, 1 s, 2 s ... up to 30 s."""
-    asked = headers.get("retry-after", "")
-    return min(60.0, float(asked)) if asked.isascii() and asked.isdigit() else min(30.0, 0.5 * 2**failed)

@@ -1,0 +1,159 @@
+"""A critic as a judge of a workspace: `judge=critic:NAME` with its options, votes and dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from reelign.critics.base import Comparison, Critic
+from reelign.critics.opening import CriticOptions, open_critic
+from reelign.critics.table import CRITICS
+from reelign.critics.voting import Voted, Voting
+from reelign.errors import ReelignError
+from reelign.naming import is_object_name
+from reelign.records import Verdict
+from reelign.video import Clip
+
+T = TypeVar("T")
+PREFIX = "critic:"
+"""Before a critic's name, where a judge is named."""
+OVERALL = "overall"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CriticUse(CriticOptions):
+    """How `critic:NAME` is opened and asked."""
+
+    dimensions: tuple[str, ...] = ()
+    """What is judged; none is all that the critic compares, but for 'overall' where there is more."""
+    votes: int = 1
+    """Askings of each question, with chance of their own; the verdict is what most say."""
+    swap: bool = True
+    """Each is asked twice, the other way round the second time; a verdict that goes with the place is left out."""
+    tie: float = 0.0
+    """Margins up to this are a tie, of critics that give numbers."""
+    min_certainty: float = 0.0
+    """Verdicts that the critic is less sure of are left out, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        CriticOptions.__post_init__(self)
+        self.voting()
+
+    def voting(self) -> Voting:
+        """How often it is asked, and what counts."""
+        return Voting(votes=self.votes, swap=self.swap, tie=self.tie, min_certainty=self.min_certainty)
+
+    def options(self) -> dict[str, Any]:
+        """What `open_critic` takes."""
+        return {each.name: getattr(self, each.name) for each in fields(CriticOptions)}
+
+
+def voted_critic(spec: str, settings: CriticUse | None = None) -> Voted:
+    """The critic as the settings want it, with its votes."""
+    settings = settings or CriticUse()
+    # A class of the user's own knows nothing of the table's options.
+    foreign = spec not in CRITICS and is_object_name(spec) and "://" not in spec
+    return Voted(open_critic(spec, **({} if foreign else settings.options())), settings.voting())
+
+
+def critic_judge(spec: str, settings: CriticUse | None = None) -> CriticJudge:
+    """The judge behind `judge=critic:NAME`."""
+    return CriticJudge(voted_critic(spec, settings), dimensions=(settings or CriticUse()).dimensions)
+
+
+class CriticJudge:
+    """A judge (`records.Judge`) whose verdicts have reasons, and which may have none on a pair."""
+
+    kind: Literal["critic"] = "critic"
+
+    def __init__(self, critic: Critic, *, dimensions: Sequence[str] = ()) -> None:
+        """Args: as in `CriticUse`.
+
+        Raises:
+            ReelignError: a dimension on which the critic does not compare.
+        """
+        self.critic = critic
+        self.dimensions = tuple(dimensions) or by_default(critic.compares)
+        unknown = [name for name in self.dimensions if name not in critic.compares]
+        if unknown or not self.dimensions:
+            raise ReelignError(
+                f"The critic {critic.name!r} does not compare videos on {', '.join(unknown) or 'anything'}.",
+                f"It compares them on {', '.join(critic.compares) or 'nothing'}.",
+            )
+
+    @property
+    def name(self) -> str:
+        return self.critic.name
+
+    @property
+    def version(self) -> str:
+        return self.critic.version
+
+    def asked(self, pairs: Sequence[tuple[Clip, Clip]], prompt: str) -> list[dict[str, Comparison]]:
+        """What the critic says of pairs of one prompt, as many questions at a time as it takes: a dict per pair."""
+        calls = [(a, b, dimension) for a, b in pairs for dimension in self.dimensions]
+        said = together(
+            self.critic.concurrency,
+            [partial(self.critic.compare, a, b, prompt, dimension) for a, b, dimension in calls],
+        )
+        number = len(self.dimensions)
+        return [
+            dict(zip(self.dimensions, said[start : start + number], strict=True))
+            for start in range(0, len(said), number)
+        ]
+
+    def compare(
+        self,
+        videos_a: Tensor,
+        videos_b: Tensor,
+        prompts: Sequence[str],
+        *,
+        generator: torch.Generator,
+        fps: float | None = None,
+    ) -> list[dict[str, Verdict]]:
+        """As `records.Judge`; no chance but the critic's own plays a part.
+
+        Raises:
+            ReelignError: no frame rate, or a pair without a verdict: half a comparison is none.
+        """
+        if fps is None:
+            raise ReelignError(
+                f"The critic {self.name!r} is told when each frame is seen, and no frame rate was given.",
+                "Give fps, the frames per second of the videos.",
+            )
+        found = []
+        for a, b, prompt in zip(videos_a, videos_b, prompts, strict=True):
+            said = self.asked([(Clip(frames=a, fps=fps), Clip(frames=b, fps=fps))], prompt)[0]
+            verdicts = {name: one.verdict for name, one in said.items() if one.verdict is not None}
+            for name, one in said.items():
+                if one.verdict is None:
+                    raise ReelignError(
+                        f"The critic {self.name!r} gave no verdict on {name} of a pair of {prompt!r}: {one.left_out}.",
+                        "Judge a workspace, which leaves such pairs out by itself.",
+                    )
+            found.append(verdicts)
+        return found
+
+
+def by_default(known: Sequence[str]) -> tuple[str, ...]:
+    """Dimensions where none are named: all, but for the overall one beside others."""
+    return tuple(name for name in known if name != OVERALL) or tuple(known)
+
+
+def together(limit: int, calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of calls in their order, up to `limit` of them under way; the first error stops the rest."""
+    if limit == 1 or len(calls) < 2:
+        return [call() for call in calls]
+    with ThreadPoolExecutor(min(limit, len(calls))) as pool:
+        futures = [pool.submit(call) for call in calls]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
