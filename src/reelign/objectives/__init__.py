@@ -1,6 +1,7 @@
 """Objectives: pure functions from per-video errors to a loss per sample, each with its frozen settings."""
 
 from reelign.objectives.anchors import Anchors, anchored_loss
+from reelign.objectives.answer_tokens import answer_token_loss
 from reelign.objectives.beta import AutoBeta, beta_at, check_schedule, mean_beta
 from reelign.objectives.dpo import DPO, dpo_loss, gradient_factor, implicit_accuracy, implicit_margin
 from reelign.objectives.kto import KTO, kto_baseline, kto_loss
@@ -28,6 +29,7 @@ __all__ = [
     "BradleyTerryTies",
     "ScoreRegression",
     "anchored_loss",
+    "answer_token_loss",
     "beta_at",
     "bradley_terry_loss",
     "bradley_terry_ties_loss",
