@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,8 +11,7 @@ from reelign.errors import ReelignError
 from reelign.objectives.ranking import BradleyTerryTies
 from reelign.recipes.reward_settings import RewardLoRA, RewardSettings
 from reelign.rewards.videoreward_model import VideoRewardModel
-from reelign.training.masters import Masters
-from reelign.training.ranks import ALONE, Ranks
+from reelign.training.trained import TrainedWeights
 
 
 class TieWidth(nn.Module):
@@ -31,10 +28,9 @@ class TieWidth(nn.Module):
         return nn.functional.softplus(self.raw)
 
 
-class RewardPolicy:
-    """Trainable weights over a reward model; what the optimiser moves is fp32 whatever the model computes in.
+class RewardPolicy(TrainedWeights):
+    """Trainable weights over a reward model.
 
-    The loop asks a policy for `parameters`, `average`, `ranks`, `refresh`, `state_dict` and `load_state_dict`.
     The table of word embeddings never trains: of its rows only the reward tokens' could learn anything that the layers
     above cannot, and these are a parameter of their own.
 
@@ -45,7 +41,6 @@ class RewardPolicy:
 
     def __init__(self, model: VideoRewardModel, settings: RewardSettings) -> None:
         self.model = model
-        self.ranks: Ranks = ALONE
         self.ties: TieWidth | None = None
         model.requires_grad_(False)
         model.eval()  # no dropout: both videos of a pair are to be judged by the same model
@@ -64,34 +59,12 @@ class RewardPolicy:
         if isinstance(settings.objective, BradleyTerryTies):
             self.ties = TieWidth(settings.objective, len(model.settings.dimensions)).to(model.device)
             trained |= {f"ties.{name}": each for name, each in self.ties.named_parameters() if each.requires_grad}
-        self.masters = Masters(trained)
-        self.parameters: dict[str, nn.Parameter] = self.masters.parameters
-        """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
-        self.average: dict[str, Tensor] | None = None
-        """The moving average of `parameters` where the loop keeps one: what is looked at, and saved at the end."""
-
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Run the block under the moving average, where one is kept; the weights come back bit for bit."""
-        if self.average is None:
-            yield
-            return
-        own = {name: each.clone() for name, each in self.state_dict().items()}
-        self.load_state_dict(self.average)
-        try:
-            yield
-        finally:
-            self.load_state_dict(own)
+        super().__init__(trained)
 
     @property
     def new_parameters(self) -> list[nn.Parameter]:
         """Those of `parameters` that start from nothing: reward tokens, head and θ."""
         return [each for name, each in self.parameters.items() if not name.startswith("backbone.")]
-
-    @property
-    def trained_values(self) -> int:
-        """How many numbers train."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
 
     def enable_activation_checkpointing(self) -> None:
         """Run the blocks of tower and language model again in the backward pass.
@@ -109,27 +82,6 @@ class RewardPolicy:
             )
         backbone.gradient_checkpointing_enable({"use_reentrant": False})
         backbone.train()  # transformers' layers look at this flag
-
-    def refresh(self) -> None:
-        """Let the model compute with what the optimiser has moved."""
-        self.masters.refresh()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Trainable weights, detached, by name."""
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load trainable weights strictly: a missing or unexpected name is an error."""
-        missing, unexpected = self.parameters.keys() - state.keys(), state.keys() - self.parameters.keys()
-        if missing or unexpected:
-            raise ReelignError(
-                f"The saved weights do not fit: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}.",
-                "Load them with the backbone and the settings they were trained with.",
-            )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state[name])
-        self.refresh()
 
     def fold(self) -> VideoRewardModel:
         """The model with its adapter added to the weights, as if they had trained: nothing of peft remains in it.

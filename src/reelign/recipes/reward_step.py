@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,11 +33,20 @@ class RewardStep:
     Args:
         objective: what is minimised.
         micro_batch_size: pairs in a forward.
+        forward: `forward(model, batch) -> (U, D)` raw rewards; by default those of decoded clips. A batch of another
+            kind has the pairs, labels, gaps, scores and rows of a `RewardBatch`.
     """
 
-    def __init__(self, objective: RankingObjective, *, micro_batch_size: int) -> None:
+    def __init__(
+        self,
+        objective: RankingObjective,
+        *,
+        micro_batch_size: int,
+        forward: Callable[[Any, Any], Tensor] | None = None,
+    ) -> None:
         self.objective = objective
         self.micro_batch_size = micro_batch_size
+        self.forward = forward or forward_of_clips
 
     def accumulate_gradients(self, policy: Any, batch: RewardBatch) -> dict[str, float]:
         """Add the gradient to the parameters' `.grad` and return `loss` and the accuracy on the batch before the step.
@@ -47,7 +58,7 @@ class RewardStep:
         count = self._count(batch)
         losses, right = [], []
         for part in self._parts(batch):
-            rewards = forward(policy.model, part)
+            rewards = self.forward(policy.model, part)
             loss = losses_of(policy, self.objective, rewards, part)[1].sum() / count
             loss.backward()
             losses.append(loss.detach())
@@ -76,7 +87,7 @@ class RewardStep:
         return max(1, int(told.sum()))
 
 
-def forward(model: VideoRewardModel, batch: RewardBatch) -> Tensor:
+def forward_of_clips(model: VideoRewardModel, batch: RewardBatch) -> Tensor:
     """(U, D) float32 raw rewards of the batch's videos, in one call of the model."""
     rewards: Tensor = model(model.preparer.batch(batch.seen, batch.prompts).to(model.device))
     return rewards
@@ -122,7 +133,7 @@ def _scored_once(batch: RewardBatch, parts: list[RewardBatch], size: int) -> lis
         known = torch.tensor([each in seen for each in own])
         seen.update(own)
         scores = torch.where(known[:, None], torch.nan, part.scores)
-        found.append(RewardBatch(**{**vars(part), "scores": scores}))
+        found.append(replace(part, scores=scores))
     return found
 
 

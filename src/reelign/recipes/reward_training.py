@@ -28,7 +28,7 @@ from reelign.recipes.reward_policy import RewardPolicy
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.reward_step import RewardStep
 from reelign.recipes.reward_stream import RewardStream
-from reelign.recipes.reward_watch import HeldOutRanking, Scored, score_pairs
+from reelign.recipes.reward_watch import HeldOutRanking, Scored, ranking_look, score_pairs
 from reelign.recipes.run_config import check_claim, claim_run
 from reelign.rewards.loading import device_and_dtype
 from reelign.rewards.qwen_vl_weights import fetch_folder
@@ -182,7 +182,7 @@ def _watch(settings: RewardSettings, held_out: RewardData, store: ClipStore, fol
     if not settings.watch.held_out:
         return []
     size = 2 * settings.micro_batch_size
-    return [HeldOutRanking(held_out, store, settings.objective, settings.watch, folder, batch_size=size)]
+    return [HeldOutRanking(ranking_look(held_out, store, settings.objective, batch_size=size), settings.watch, folder)]
 
 
 def _train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,31 @@ def score_pairs(model: VideoRewardModel, data: RewardData, store: ClipStore, *, 
     return Scored(batch=batch, rewards=torch.cat(found))
 
 
+def ranking_look(
+    data: RewardData, store: ClipStore, objective: RankingObjective, *, batch_size: int
+) -> Callable[[RewardPolicy], dict[str, float]]:
+    """A look at held-out pairs, so many videos in a forward."""
+
+    def look(policy: RewardPolicy) -> dict[str, float]:
+        scored = score_pairs(policy.model, data, store, batch_size=batch_size)
+        return ranking_metrics(policy, objective, scored.rewards, scored.batch, data.dimensions)
+
+    return look
+
+
+@torch.no_grad()
+def ranking_metrics(
+    policy: Any, objective: RankingObjective, rewards: Tensor, batch: Any, dimensions: Sequence[str]
+) -> dict[str, float]:
+    """Loss and accuracies of raw rewards (U, D) on the CPU, of a batch's pairs."""
+    counts, losses = losses_of(policy, objective, rewards.to(policy.model.device), batch)
+    right = agreement(rewards, batch)
+    found = {"held_out/loss": float(losses.sum() / counts.sum()), "held_out/accuracy": float(right.nanmean())}
+    for column, name in enumerate(dimensions):
+        found[f"held_out/accuracy/{name}"] = float(right[:, column].nanmean())
+    return found
+
+
 class HeldOutRanking:
     """Scores held-out pairs every so many steps. Metrics:
 
@@ -62,30 +88,15 @@ class HeldOutRanking:
     Pairs are counted as trained before their step, so that in the first epoch the gap is about 0 whatever is learnt.
 
     Args:
-        data: the held-out pairs.
-        store: reads their videos.
-        objective: for the loss.
+        look: the metrics of a policy's weights as they stand, `held_out/loss` and `held_out/accuracy` among them.
         settings: how often, and when to stop.
         folder: takes the best weights, where early stopping is asked for.
-        batch_size: videos in a forward.
     """
 
-    def __init__(
-        self,
-        data: RewardData,
-        store: ClipStore,
-        objective: RankingObjective,
-        settings: WatchSettings,
-        folder: Path,
-        *,
-        batch_size: int,
-    ) -> None:
-        self.data = data
-        self.store = store
-        self.objective = objective
+    def __init__(self, look: Callable[[Any], dict[str, float]], settings: WatchSettings, folder: Path) -> None:
+        self.look = look
         self.settings = settings
         self.folder = folder
-        self.batch_size = batch_size
         self.best_loss = math.inf
         self.best_step = 0
         self.worse = 0
@@ -106,17 +117,6 @@ class HeldOutRanking:
             self.gap = sum(self._trained) / len(self._trained) - found["held_out/accuracy"]
             found["overfit_gap"] = self.gap
         self._trained = []
-        return found
-
-    def look(self, policy: RewardPolicy) -> dict[str, float]:
-        """The metrics of the weights as they stand."""
-        scored = score_pairs(policy.model, self.data, self.store, batch_size=self.batch_size)
-        with torch.no_grad():
-            counts, losses = losses_of(policy, self.objective, scored.rewards.to(policy.model.device), scored.batch)
-        right = agreement(scored.rewards, scored.batch)
-        found = {"held_out/loss": float(losses.sum() / counts.sum()), "held_out/accuracy": float(right.nanmean())}
-        for column, name in enumerate(self.data.dimensions):
-            found[f"held_out/accuracy/{name}"] = float(right[:, column].nanmean())
         return found
 
     @property

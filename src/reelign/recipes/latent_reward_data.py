@@ -1,0 +1,185 @@
+"""Labelled pairs as noisy latents, both sides of a pair at the same noise and sigma."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.flow import add_noise
+from reelign.diffusion.seeds import generator_from
+from reelign.generators.base import Conditioning, Generator
+from reelign.objectives.ranking import MISSING
+from reelign.recipes.clips import Clip, load_latents
+from reelign.recipes.latent_reward_settings import LatentRewardSettings
+from reelign.recipes.reward_data import RewardData
+from reelign.records import Workspace
+from reelign.training import Draw, SharedLatents, ShuffledStream, make_draw
+from reelign.training.caches import cached_prompts
+from reelign.training.monitors import QUARTERS
+
+Levels = Callable[[torch.Size, int], Draw]
+"""(shape (P, C, F, H, W), seed) -> a draw for each of P pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentBatch:
+    """P pairs of 2P videos, a and b one after the other."""
+
+    noisy: Tensor
+    """(2P, C, F, H, W)"""
+    sigma: Tensor
+    """(2P,)"""
+    conditioning: Conditioning
+    """2P rows."""
+    pairs: Tensor
+    """(P, 2) int64, places in `noisy`."""
+    labels: Tensor
+    """(P, D) float32, as `RewardData.labels`."""
+    gaps: Tensor
+    """(P, D) float32, as `RewardData.gaps()`."""
+    scores: Tensor
+    """(2P, D) float32, as `RewardData.scores`."""
+    names: tuple[str, ...] = ()
+    """Of the pairs, for messages."""
+
+    def rows(self, start: int, stop: int) -> LatentBatch:
+        """Some of its pairs."""
+        sides = slice(2 * start, 2 * stop)
+        count = len(self.labels[start:stop])
+        return LatentBatch(
+            noisy=self.noisy[sides],
+            sigma=self.sigma[sides],
+            conditioning=self.conditioning.take(torch.arange(len(self.noisy))[sides]),
+            pairs=torch.arange(2 * count).unflatten(0, (-1, 2)),
+            labels=self.labels[start:stop],
+            gaps=self.gaps[start:stop],
+            scores=self.scores[sides],
+            names=self.names[start:stop],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentPairs:
+    """Labelled pairs with their latents in memory."""
+
+    data: RewardData
+    latents: Tensor
+    """(V, C, F, H, W) of all videos."""
+    conditioning: Conditioning
+    """A row a prompt."""
+    rows: Tensor
+    """(V,) the row of each video's prompt."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def only(self, data: RewardData) -> LatentPairs:
+        """The same videos with other pairs of them."""
+        return replace(self, data=data)
+
+    def stream(self, levels: Levels, *, batch_size: int, seed: int) -> ShuffledStream[LatentBatch]:
+        """Endless shuffled epochs; a batch's draws follow from its seed."""
+        return ShuffledStream(
+            partial(self._batch, levels),
+            SharedLatents(self.latents, self.data.pairs),
+            self.conditioning,
+            self.rows[self.data.pairs[:, 0]],
+            batch_size=batch_size,
+            seed=seed,
+            names=[f"{self.data.clips[a].name} and {self.data.clips[b].name}" for a, b in self.data.pairs.tolist()],
+            values=torch.arange(len(self.data)),
+        )
+
+    def batch(self, rows: Tensor, draw: Draw) -> LatentBatch:
+        """The pairs at `rows`, each at its own draw."""
+        latents = self.latents[self.data.pairs[rows]]
+        return self._assembled(latents, self.conditioning.take(self.rows[self.data.pairs[rows, 0]]), rows, draw, ())
+
+    def _batch(
+        self,
+        levels: Levels,
+        latents: Tensor,
+        conditioning: Conditioning,
+        seed: int,
+        names: Sequence[str],
+        values: Tensor,
+    ) -> LatentBatch:
+        return self._assembled(latents, conditioning, values, levels(latents[:, 0].shape, seed), tuple(names))
+
+    def _assembled(
+        self, latents: Tensor, conditioning: Conditioning, rows: Tensor, draw: Draw, names: tuple[str, ...]
+    ) -> LatentBatch:
+        both, pairs = draw.repeat(2), self.data.pairs[rows]
+        scores = self.data.scores[pairs]
+        # A video that stands beside itself, to be scored alone, is scored once.
+        alone = (pairs[:, 0] == pairs[:, 1])[:, None]
+        scores = torch.stack([scores[:, 0], torch.where(alone, MISSING, scores[:, 1])], dim=1)
+        return LatentBatch(
+            noisy=add_noise(latents.flatten(0, 1), both.noise, both.sigma),
+            sigma=both.sigma,
+            conditioning=conditioning.take(torch.arange(len(rows)).repeat_interleave(2)),
+            pairs=torch.arange(2 * len(rows)).unflatten(0, (-1, 2)),
+            labels=self.data.labels[rows],
+            gaps=self.data.gaps()[rows],
+            scores=scores.flatten(0, 1),
+            names=names,
+        )
+
+
+def load_pairs(data: RewardData, generator: Generator, cache: Path, workspace: Workspace | None = None) -> LatentPairs:
+    """The pairs with the latents of their videos: the sampler's own where the workspace keeps them, else encoded once.
+
+    Raises:
+        ReelignError: videos of several sizes, or of one that the model cannot make.
+    """
+    kept = {video.id: video for video in workspace.videos()} if workspace is not None else {}
+
+    def clip(path: Path, name: str) -> Clip:
+        video = kept.get(name)
+        if workspace is None or video is None:
+            return Clip(path)
+        return Clip(workspace.video_path(video), workspace.latents_path(video), video.latents_key)
+
+    prompts = list(dict.fromkeys(each.prompt for each in data.clips))
+    return LatentPairs(
+        data=data,
+        latents=load_latents([clip(each.path, each.name) for each in data.clips], generator, cache),
+        conditioning=cached_prompts(prompts, generator, cache / "text"),
+        rows=torch.tensor([prompts.index(each.prompt) for each in data.clips]),
+    )
+
+
+def training_levels(settings: LatentRewardSettings, generator: Generator) -> Levels:
+    """Draws over the family's own noise levels, or clean ones, on the CPU."""
+
+    def draws(shape: torch.Size, seed: int) -> Draw:
+        if settings.levels == "clean":
+            return clean(shape)
+        return make_draw(
+            shape,
+            path=generator.path,
+            distribution=settings.noise_levels,
+            shift=settings.shift,
+            generator=generator_from(seed),
+            device=torch.device("cpu"),
+        )
+
+    return draws
+
+
+def clean(shape: torch.Size) -> Draw:
+    """No noise at all."""
+    return Draw(torch.zeros(shape[0]), torch.zeros(shape))
+
+
+def quarter_draw(shape: torch.Size, quarter: int, generator: Generator, seed: int) -> Draw:
+    """A draw for each pair with its level in a quarter of the family's training levels; the same every time."""
+    chance = generator_from(seed, "held out", quarter)
+    quantiles = (quarter + torch.rand(shape[0], generator=chance)) / QUARTERS
+    noise = torch.randn(shape, generator=chance)
+    return Draw(generator.path.training_sigmas(quantiles), noise)
