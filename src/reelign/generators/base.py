@@ -6,7 +6,7 @@ import abc
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reelign.diffusion.paths import FlowPath, RectifiedFlow
-from reelign.diffusion.samplers import initial_noise, sample_euler
+from reelign.diffusion.samplers import VelocityFunction, initial_noise, sample_euler
 from reelign.errors import ReelignError
 from reelign.generators.checkpointing import run_again, run_again_but_attention
 from reelign.generators.decoders import decoder_of
@@ -88,6 +88,10 @@ class Guidance:
     @property
     def active(self) -> bool:
         return self.scale > 1 and self.negative is not None
+
+
+Steering = Callable[[VelocityFunction, Tensor, Conditioning], VelocityFunction]
+"""(velocity, sigmas (steps + 1,), conditioning) -> the velocity that is sampled with."""
 
 
 class Generator(abc.ABC):
@@ -244,15 +248,20 @@ class Generator(abc.ABC):
         *,
         steps: int,
         guidance: Guidance,
+        steer: Steering | None = None,
     ) -> Tensor:
-        """Latents (B, C, F, H, W) of one video per seed, by the Euler sampler on the family's own schedule."""
+        """Latents (B, C, F, H, W) of one video per seed, by the Euler sampler on the family's own schedule.
+
+        `steer` bends the velocity after classifier-free guidance.
+        """
         noise = initial_noise((len(seeds), *self.latent_shape(size)), seeds, self.device)
 
         def velocity(noisy_latents: Tensor, sigma: Tensor) -> Tensor:
             return self.guided_velocity(noisy_latents, sigma, conditioning, guidance)
 
         sigmas = self.sigmas(steps).to(self.device)
-        latents = sample_euler(velocity, self.path.start(noise, sigmas[0]), sigmas)
+        bent = velocity if steer is None else steer(velocity, sigmas, conditioning)
+        latents = sample_euler(bent, self.path.start(noise, sigmas[0]), sigmas)
         return self.path.finish(latents, sigmas[-1])
 
 
