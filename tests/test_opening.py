@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from reelign.cli.init import init
 from reelign.errors import ReelignError
-from reelign.opening import is_unseen, known_model, weights_key
+from reelign.opening import is_unseen, known_model
+from reelign.training.adapter_files import weights_key
 from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
 
 

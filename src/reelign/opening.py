@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors import safe_open
 
 from reelign.annotate import AnnotateSettings
 from reelign.config import Layer, ModelSettings, read_yaml, resolve, resolve_one_of
@@ -20,13 +17,15 @@ from reelign.evaluation import EvaluateSettings
 from reelign.files import write_text
 from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
 from reelign.recipes.generation import GenerateSettings
+from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.streams import stream_settings
 from reelign.records import Workspace
 from reelign.training import load_adapter
-from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE, saved_weights
+from reelign.training.adapter_files import weights_key
+from reelign.training.adapters import ADAPTER_FILE, saved_weights
 
 WORKSPACE_CONFIG = "reelign.yaml"
 MODEL_SETTINGS = "settings.yaml"
@@ -39,6 +38,7 @@ SECTIONS: dict[str, type[Any]] = {
     "align": AlignSettings,
     "evaluate": EvaluateSettings,
     "reward": RewardSettings,
+    "iterate": IterateSettings,
 }
 
 
@@ -61,6 +61,11 @@ def settings_of(
     workspace: Workspace, section: str, layers: list[Layer] | None = None, given: Mapping[str, Any] | None = None
 ) -> Any:
     """A stage's settings: defaults, the workspace's own, further layers, those given in the call."""
+    return resolve_section(section, [*section_layers(workspace, section, layers), ("the call", given or {})])
+
+
+def section_layers(workspace: Workspace, section: str, layers: list[Layer] | None = None) -> list[Layer]:
+    """What the workspace and further layers say about a section, the later over the earlier."""
     path = workspace.root / WORKSPACE_CONFIG
     stored = read_yaml(path) if path.exists() else {}
     for name in stored:
@@ -71,8 +76,7 @@ def settings_of(
     own = stored.get(section) or {}
     if not isinstance(own, Mapping):
         raise ReelignError(f"{path}: {section} = {own!r} is not valid.", "Write `key: value` lines under it.")
-    further = [_part(layer, section) for layer in layers or []]
-    return resolve_section(section, [(str(path), own), *further, ("the call", given or {})])
+    return [(str(path), own), *(_part(layer, section) for layer in layers or [])]
 
 
 def resolve_section(section: str, layers: list[Layer]) -> Any:
@@ -88,16 +92,19 @@ def section_kinds(section: str) -> list[type[Any]]:
 
 
 def _part(layer: Layer, section: str) -> Layer:
-    """A file of whole sections, such as a recipe or another workspace's settings, brings its own section's alone.
+    """A file of whole sections, such as a recipe or another workspace's settings, brings its own section's alone."""
+    name, settings = layer
+    return (f"{name}, under {section}", settings.get(section) or {}) if is_of_sections(layer) else layer
+
+
+def is_of_sections(layer: Layer) -> bool:
+    """Whether a layer is a file of whole sections, and not of one command's settings.
 
     Only a file: `evaluate.seeds=4` among the words of another command is a mistake to be told.
     """
     name, settings = layer
-    is_file = name.endswith((".yaml", ".yml"))
     parts = [key in SECTIONS and (value is None or isinstance(value, Mapping)) for key, value in settings.items()]
-    if not (is_file and parts and all(parts)):
-        return layer
-    return f"{name}, under {section}", settings.get(section) or {}
+    return name.endswith((".yaml", ".yml")) and bool(parts) and all(parts)
 
 
 def known_model(model: str) -> str:
@@ -224,24 +231,6 @@ def adapter_file(folder: Path) -> Path:
             f"Load {path.parent} with the denoiser's from_pretrained.",
         )
     return path
-
-
-def weights_key(folder: Path) -> str:
-    """Changes with the weights and the scale of an adapter or of any trained denoiser.
-
-    Not with the file, whose metadata has no fixed order.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")) or [folder / ADAPTER_FILE]:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-            scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
-            digest.update(json.dumps(scales, sort_keys=True).encode())
-            for name in sorted(file.keys()):
-                # As bytes: numpy knows no bfloat16.
-                raw = file.get_tensor(name).flatten().view(torch.uint8)
-                digest.update(name.encode() + raw.numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _usable(device: str) -> str:

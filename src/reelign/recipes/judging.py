@@ -41,8 +41,12 @@ class Judged:
     """Of each reward that could not score some videos, a sentence; their pairs are left out and tried again."""
 
 
-def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings) -> Judged:
+def judge(
+    workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings, *, groups: Sequence[Group] | None = None
+) -> Judged:
     """Ask every judge about every pair of candidates in each group that it has not judged yet.
+
+    `groups` are those to ask about, in place of all of the settings' split and adapter.
 
     The side on which a video stands is drawn per judge and pair, and recorded. Interrupted, the same call goes on.
 
@@ -51,7 +55,7 @@ def judge(workspace: Workspace, judges: Sequence[Judge], settings: JudgeSettings
     Raises:
         ReelignError: no group has two candidates.
     """
-    found = workspace.groups(settings.split, settings.adapter)
+    found = workspace.groups(settings.split, settings.adapter) if groups is None else groups
     rewards = [one for one in judges if isinstance(one, RewardJudge)]
     others = [one for one in judges if not isinstance(one, RewardJudge)]
     groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1] if others else []

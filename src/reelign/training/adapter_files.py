@@ -1,0 +1,90 @@
+"""Saved adapters as weights: what they are known by, and how a policy goes on from one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reelign.errors import ReelignError
+from reelign.generators.base import Generator
+from reelign.training.adapters import ADAPTER, ADAPTER_FILE, WEIGHTS_FILE, of_component
+from reelign.training.policy import Policy
+
+
+def weights_key(folder: Path) -> str:
+    """Changes with the weights and the scale of an adapter or of any trained denoiser.
+
+    Not with the file, whose metadata has no fixed order.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")) or [folder / ADAPTER_FILE]:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+            scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
+            digest.update(json.dumps(scales, sort_keys=True).encode())
+            for name in sorted(file.keys()):
+                # As bytes: numpy knows no bfloat16.
+                raw = file.get_tensor(name).flatten().view(torch.uint8)
+                digest.update(name.encode() + raw.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def start_from(policy: Policy, folder: Path) -> None:
+    """Let a fresh policy begin with a saved adapter, and be held near it: its reference moves there too.
+
+    Args:
+        policy: with an adapter of the saved one's shape, made with `moving=True`.
+        folder: as `Policy.save` wrote it.
+    Raises:
+        ReelignError: the adapter has other layers, another rank or another scale.
+    """
+    policy.load_state_dict(_lora_weights(policy, folder / ADAPTER_FILE))
+    policy.move_reference()
+
+
+def _lora_weights(policy: Policy, path: Path) -> dict[str, Tensor]:
+    """The weights in an adapter's file by the names of the policy's parameters, in fp32."""
+    saved = {name: tensor.float() for name, tensor in load_file(path).items()}
+    named = {saved_name: name for name, saved_name in _saved_names(policy).items()}
+    own = {name: tuple(each.shape) for name, each in policy.state_dict().items()}
+    unfit = [name for name, each in saved.items() if own.get(named.get(name, "")) != tuple(each.shape)]
+    if unfit or saved.keys() != named.keys() or not _same_scale(policy.generator, path):
+        odd = (unfit or sorted(saved.keys() ^ named.keys()) or ["lora_alpha"])[0]
+        raise ReelignError(
+            f"{path} is an adapter of another shape than the one to be trained: {odd} does not fit.",
+            "Train with the lora settings that it was made with.",
+        )
+    return {named[name]: tensor for name, tensor in saved.items()}
+
+
+def _saved_names(policy: Policy) -> dict[str, str]:
+    """Each parameter's name, and the one it has in a saved adapter."""
+    from peft.utils import get_peft_model_state_dict
+
+    found: dict[str, str] = {}
+    weights = policy.state_dict()
+    denoisers: dict[str, Any] = dict(policy.generator.denoisers)
+    for component, denoiser in denoisers.items():
+        own = of_component(weights, component)
+        known = {id(tensor): f"{component}.{name}" for name, tensor in own.items()}
+        saved: dict[str, Tensor] = get_peft_model_state_dict(denoiser, state_dict=dict(own), adapter_name=ADAPTER)
+        found |= {known[id(tensor)]: f"{component}.{name}" for name, tensor in saved.items()}
+    return found
+
+
+def _same_scale(generator: Generator, path: Path) -> bool:
+    """Whether the file's alpha is that of the adapter on the generator; without the rank there is another scale too."""
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    denoisers: dict[str, Any] = dict(generator.denoisers)
+    return all(
+        metadata.get(f"{component}.lora_alpha") == denoiser.peft_config[ADAPTER].lora_alpha
+        for component, denoiser in denoisers.items()
+    )
