@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from reelign.errors import ReelignError
 from reelign.files import whole
 from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.records import Prompt, Video, Workspace, content_key
+from reelign.training.latent_guide import GuideSettings, LatentGuide, guide_content, open_guide
 from reelign.video import write_video
 
 ENCODED_AT_ONCE = 16
@@ -40,6 +41,8 @@ class GenerateSettings:
     fps: float | None = None
     batch_size: int = 32
     seed: int = 0
+    guide: GuideSettings = field(default_factory=GuideSettings)
+    """A latent reward that guides `generate` and `sample`."""
 
     def __post_init__(self) -> None:
         for name in ("candidates", "batch_size", "num_inference_steps", "num_frames", "height", "width", "fps"):
@@ -99,9 +102,12 @@ class Candidates:
     that come in the order they were given are encoded once.
     """
 
-    def __init__(self, generator: Generator, sampling: Sampling, prompts: list[str]) -> None:
+    def __init__(
+        self, generator: Generator, sampling: Sampling, prompts: list[str], *, guide: LatentGuide | None = None
+    ) -> None:
         self.generator = generator
         self.sampling = sampling
+        self.guide = guide
         self.texts = list(dict.fromkeys(prompts))
         self.row = {text: index for index, text in enumerate(self.texts)}
         self._held: dict[int, Conditioning] = {}
@@ -111,13 +117,17 @@ class Candidates:
     def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:
         """Latents of one video per prompt and seed."""
         negative: Conditioning = self.negative.take(torch.zeros(len(prompts), dtype=torch.long))
-        return self.generator.sample(
+        latents = self.generator.sample(
             self.encoded(prompts),
             seeds,
             self.sampling.size,
             steps=self.sampling.steps,
             guidance=Guidance(self.sampling.guidance_scale, negative),
+            steer=self.guide,
         )
+        if self.guide is not None:
+            self.guide.log.warn()
+        return latents
 
     def encoded(self, prompts: list[str]) -> Conditioning:
         """A row for each prompt, of which all were given at the beginning."""
@@ -163,8 +173,9 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
             "Add some: reelign init FOLDER --prompts prompts.txt",
         )
     sampling = Sampling.resolve(settings, generator)
+    how = {**sampling.as_dict(), **guide_content(settings.guide)}
     wanted = [
-        _planned(prompt, index, generator, adapter, sampling, settings.seed)
+        _planned(prompt, index, generator, adapter, sampling, how, settings.seed)
         for prompt in prompts
         for index in range(settings.candidates)
     ]
@@ -173,7 +184,8 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
     damaged = {video.id for video in known if not workspace.has_file(video)}
     whole = {video.id for video in known} - damaged
     missing = [(text, video) for text, video in wanted if video.id not in whole]
-    candidates = Candidates(generator, sampling, [text for text, _ in missing])
+    guide = open_guide(settings.guide, generator) if missing else None
+    candidates = Candidates(generator, sampling, [text for text, _ in missing], guide=guide)
     failed: list[str] = []
     made = 0
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="generate", unit="video") as bar:
@@ -188,11 +200,16 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
 
 
 def _planned(
-    prompt: Prompt, index: int, generator: Generator, adapter: str, sampling: Sampling, seed: int
+    prompt: Prompt,
+    index: int,
+    generator: Generator,
+    adapter: str,
+    sampling: Sampling,
+    how: dict[str, Any],
+    seed: int,
 ) -> tuple[str, Video]:
     """The record of a video to be made. Its seed depends on prompt and place alone, so that base and aligned pair."""
     own_seed = seed_from(seed, prompt.text, index)
-    how = sampling.as_dict()
     key = content_key(generator.identity, adapter, prompt.text, prompt.split, own_seed, how)
     video = Video(
         id=key,
