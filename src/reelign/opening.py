@@ -19,6 +19,7 @@ from reelign.generators import Generator, check_supported, load_generator, pipel
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
+from reelign.recipes.latent_reward_settings import LatentRewardSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.streams import stream_settings
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type[Any]] = {
     "align": AlignSettings,
     "evaluate": EvaluateSettings,
     "reward": RewardSettings,
+    "latent_reward": LatentRewardSettings,
     "iterate": IterateSettings,
 }
 

@@ -17,6 +17,7 @@ from reelign.naming import is_object_name, named_object
 from reelign.records import Video, Workspace
 from reelign.rewards.judging import PREFIX, RewardScorer, RewardUse, reward_judge
 from reelign.rewards.opening import check_reward
+from reelign.training.latent_guide import GuideSettings
 from reelign.video import read_video
 
 
@@ -56,6 +57,9 @@ class EvaluateSettings:
     resamples: int = 2000
     seed: int = 1000
     """Of the evaluation's noise, apart from the training candidates'."""
+    guide: GuideSettings = field(default_factory=GuideSettings)
+    """A latent reward whose guidance is what is compared: the run's videos, or the base's with `run=`, without it and
+    with it."""
     reward: RewardUse = field(default_factory=RewardUse)
     """Of a scorer `reward:NAME`; its own tie band plays no part here, `tie` above does."""
 
