@@ -164,14 +164,15 @@ def _row(sample: ReportSample, fps: float) -> _Row:
     return _Row(
         prompt=sample.prompt,
         seed=sample.seed,
-        base=_data_uri(sample.base, fps),
-        aligned=_data_uri(sample.aligned, fps),
+        base=data_uri(sample.base, fps),
+        aligned=data_uri(sample.aligned, fps),
         frames=len(sample.base),
         scores=[(name, sample.base_scores[name], sample.aligned_scores[name]) for name in names],
     )
 
 
-def _data_uri(video: Tensor, fps: float) -> str:
+def data_uri(video: Tensor, fps: float) -> str:
+    """A video (F, 3, H, W) in [0, 1] as a page holds it, small ones enlarged."""
     scale = max(1, _READABLE_WIDTH // video.shape[-1])
     return "data:video/mp4;base64," + base64.b64encode(encode_video(video, fps, scale=scale)).decode()
 
