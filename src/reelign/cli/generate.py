@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from reelign.cli.options import RunOption, Settings, WorkspaceOption, layers
+from reelign.cli.options import GuideOption, LatentRewardOption, RunOption, Settings, WorkspaceOption, guide_layers
 
 
 def generate(
     settings: Settings = None,
     workspace: WorkspaceOption = Path("."),
     run: RunOption = "",
+    guide: GuideOption = None,
+    latent_reward: LatentRewardOption = None,
     model: Annotated[
         str | None, typer.Option(help="Make the workspace for this diffusers folder or hub id if it is not there yet.")
     ] = None,
@@ -26,7 +28,7 @@ def generate(
 
     if model is not None:
         stages.init(workspace, model=model)
-    done = stages.generate(workspace, run=run, layers=layers(settings))
+    done = stages.generate(workspace, run=run, layers=guide_layers(settings, guide, latent_reward))
     print(f"{done.made} videos made, {done.already_there} were there, {len(done.failed)} failed")
     for failure in done.failed:
         print(f"  failed: {failure}")

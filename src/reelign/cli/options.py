@@ -15,6 +15,12 @@ RunOption = Annotated[str, typer.Option("--run", "-r", help="A run's name; empty
 FormatOption = Annotated[
     str | None, typer.Option(help="The layout of the preferences, where it is not to be recognised by what they hold.")
 ]
+GuideOption = Annotated[
+    str | None, typer.Option(help="Weights of a latent reward's dimensions that guide sampling: VQ=0.5,MQ=1,TA=0.2")
+]
+LatentRewardOption = Annotated[
+    str | None, typer.Option(help="The latent reward's folder, or its run's name in the workspace.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(metavar="[CONFIG.yaml] [key=value]...", help="A YAML file of settings, and overrides."),
@@ -39,3 +45,44 @@ def options(words: list[str] | None) -> tuple[list[str], dict[str, Any]]:
     for _, layer in layers([word for word in words if word not in files]):
         settings |= layer
     return files, settings
+
+
+def guide_layers(words: list[str] | None, guide: str | None, latent_reward: str | None) -> list[Layer]:
+    """`layers`, and over them what `--guide` and `--latent-reward` say."""
+    asked: dict[str, Any] = {}
+    if guide is not None:
+        asked["weights"] = {name: _number(guide, value) for name, value in _named(guide)}
+    if latent_reward is not None:
+        asked["latent_reward"] = latent_reward
+    return [*layers(words), *([("the command line", {"guide": asked})] if asked else [])]
+
+
+def weight_lists(over: list[str] | None) -> dict[str, list[float]]:
+    """`VQ=0,0.5,1` words as a dimension's weights each."""
+    found = {}
+    for word in over or []:
+        name, equals, values = word.partition("=")
+        if not equals or not name:
+            raise _refused(word, "VQ=0,0.5,1")
+        found[name] = [_number(word, value) for value in values.split(",")]
+    return found
+
+
+def _named(guide: str) -> list[tuple[str, str]]:
+    pairs = [part.partition("=") for part in guide.split(",")]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise _refused(guide, "VQ=0.5,MQ=1")
+    return [(name.strip(), value) for name, _, value in pairs]
+
+
+def _number(word: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise _refused(word, "VQ=0.5,MQ=1") from None
+
+
+def _refused(word: str, example: str) -> Exception:
+    from reelign.errors import ReelignError
+
+    return ReelignError(f"{word!r} is no list of weights.", f"Write dimensions and numbers, as in {example}.")
