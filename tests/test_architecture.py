@@ -18,6 +18,7 @@ FLOORS = {
         "opening",
         "stages",
         "reward_stages",
+        "latent_stages",
         "reporting",
         "publishing",
         "demo",

@@ -23,6 +23,7 @@ from reelign.evaluation import Evaluated, check_scorer
 from reelign.evaluation import evaluate as compare_videos
 from reelign.files import write_text
 from reelign.generators import Generator, resolve_model
+from reelign.latent_stages import evaluate_guidance, guide_label, located
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
 from reelign.recipes.dry_run import RunOutlook
 from reelign.recipes.generation import Candidates, Generated, Sampling
@@ -38,6 +39,7 @@ from reelign.recipes.streams import STREAMS
 from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, load_judges, write_pairs
 from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
+from reelign.training.latent_guide import GuideSettings, open_guide
 from reelign.training.launch import start_ranks, together
 from reelign.video import write_video
 
@@ -88,10 +90,12 @@ def generate(workspace: str | Path, *, run: str = "", layers: list[Layer] | None
     """Sample candidates for every prompt of a split; with `run`, from that run's aligned model."""
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "generate", layers, settings)
+    wanted = replace(wanted, guide=located(opened, wanted.guide))
+    label = guide_label(wanted.guide)
     with measured(opened.root, f"generate with {run}" if run else "generate", run):
         generator = load_model(opened)
         adapter = use_run(opened, generator, run) if run else ""
-        return generate_candidates(opened, generator, wanted, adapter=adapter)
+        return generate_candidates(opened, generator, wanted, adapter=adapter + label)
 
 
 def judge(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Judged:
@@ -196,15 +200,21 @@ def _alignment(
 
 
 def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Evaluated:
-    """Make what is missing of the held-out videos of base and aligned, compare them, and keep the numbers."""
+    """Make what is missing of the held-out videos of base and aligned, compare them, and keep the numbers.
+
+    With a guide among the settings, of a run's videos (or the base's, `run=""`) without and with its guidance.
+    """
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "evaluate", layers, settings)
+    if wanted.guide.active:
+        return evaluate_guidance(opened, wanted)
     # Before hours of sampling, not after.
     check_scorer(wanted.scorer, wanted.reward, [prompt.text for prompt in opened.prompts(wanted.split)])
     folder = run_folder(opened, wanted.run)
     shared = warn_of_shared(_texts(opened, "train"), _texts(opened, wanted.split))
     own = settings_of(opened, "generate")
-    sampling = replace(own, split=wanted.split, candidates=wanted.seeds, seed=wanted.seed)
+    unguided = GuideSettings()
+    sampling = replace(own, split=wanted.split, candidates=wanted.seeds, seed=wanted.seed, guide=unguided)
     with measured(opened.root, "evaluate", wanted.run):
         generator = load_model(opened)
         base = generate_candidates(opened, generator, sampling)
@@ -246,8 +256,9 @@ def sample(
     generator = load_model(opened)
     if run:
         use_run(opened, generator, run)
-    sampling = Sampling.resolve(settings_of(opened, "generate", layers, settings), generator)
-    latents = Candidates(generator, sampling, [prompt]).sample([prompt], [seed])
+    wanted = settings_of(opened, "generate", layers, settings)
+    sampling, guide = Sampling.resolve(wanted, generator), open_guide(located(opened, wanted.guide), generator)
+    latents = Candidates(generator, sampling, [prompt], guide=guide).sample([prompt], [seed])
     with torch.no_grad():
         video = generator.decode(latents)[0].cpu()
     write_video(path, video, sampling.fps)

@@ -13,11 +13,13 @@ from reelign.cli import (
     annotate,
     demo,
     evaluate,
+    explore,
     export,
     generate,
     import_,
     init,
     judge,
+    latent_reward,
     pairs,
     push,
     report,
@@ -47,12 +49,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "report": report.report,
     "sample": sample.sample,
+    "explore": explore.explore,
     "export": export.export,
     "import": import_.import_,
     "push": push.push,
     "schema": schema.schema,
 }
-GROUPS = {"reward": reward, "rewards": rewards}
+GROUPS = {"reward": reward, "rewards": rewards, "latent-reward": latent_reward}
 """Commands of two words, `reelign reward train`: modules with an `app` and COMMANDS of their own."""
 
 
