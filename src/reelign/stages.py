@@ -69,7 +69,7 @@ def init(
     """
     model = known_model(model)
     texts = {
-        split: _read_prompts(Path(given))
+        split: read_prompts(Path(given))
         for split, given in (("train", prompts), ("held_out", held_out))
         if given is not None
     }
@@ -81,7 +81,7 @@ def init(
             if split in texts:
                 workspace.add_prompts(texts[split], split)
             elif own.exists() and not workspace.prompts(split):
-                workspace.add_prompts(_read_prompts(own), split)
+                workspace.add_prompts(read_prompts(own), split)
     warn_of_shared(_texts(workspace, "train"), _texts(workspace, "held_out"))
     return workspace
 
@@ -352,7 +352,8 @@ def _prepare(path: Path) -> None:
         raise ReelignError(f"{path} is a folder or in one that cannot be written.", "Give a file: --out FILE.mp4")
 
 
-def _read_prompts(path: Path) -> list[str]:
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, a line each; empty lines are passed over."""
     try:
         # With or without a byte order mark, and by newlines alone: U+2028 and its like may stand within a prompt.
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
