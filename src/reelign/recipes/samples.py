@@ -91,7 +91,7 @@ class SampleVideos:
         """Sample every prompt with the policy as it would be saved now; the base's are made at the first look."""
         name, main = f"step-{step:06d}", policy.ranks.main
         if not all(path.exists() for path in self._paths("base")):
-            with policy.using("reference"):
+            with policy.using("base"):
                 base = self._sample(policy.generator)
             if main:
                 self._write("base", base, policy.generator)

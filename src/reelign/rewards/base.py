@@ -57,6 +57,13 @@ class Reward(ABC):
     def frames_needed(self) -> int:
         return self.card.frames_needed
 
+    def frames_read(self, count: int) -> Sequence[int] | None:
+        """Which of a video's `count` frames it looks at, in their order, so that others need not be made; None is all.
+
+        Given these frames alone it scores as it does given all.
+        """
+        return None
+
     @abstractmethod
     def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
         """Score videos; gradients flow to them where `differentiable` and a gradient is asked for.

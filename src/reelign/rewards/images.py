@@ -41,6 +41,9 @@ class FrameReward(Reward):
     def frames_needed(self) -> int:
         return max(self.card.frames_needed, self.frames or 1)
 
+    def frames_read(self, count: int) -> list[int] | None:
+        return None if self.frames is None else spaced(count, self.frames)
+
     @abstractmethod
     def score_frames(self, videos: Videos, prompts: Sequence[str]) -> list[Tensor]:
         """The score (K,) of each frame looked at, a tensor per video."""

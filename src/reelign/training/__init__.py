@@ -1,7 +1,7 @@
 """Training: the policy, velocity errors, the one loop, its checkpoints and streams."""
 
 from reelign.training.adapters import load_adapter
-from reelign.training.errors import Draw, make_draw, velocity_errors
+from reelign.training.errors import Draw, base_distance, make_draw, velocity_errors
 from reelign.training.interfaces import Monitor, Stateful, Step
 from reelign.training.monitors import HeldOutPairs, MonitorSettings
 from reelign.training.policy import LoRA, Policy
@@ -28,6 +28,7 @@ __all__ = [
     "Trainer",
     "TrainerSettings",
     "VideoBatch",
+    "base_distance",
     "load_adapter",
     "make_draw",
     "velocity_errors",

@@ -14,6 +14,8 @@ from reelign.files import whole as whole_file
 from reelign.generators.base import Generator
 
 ADAPTER = "policy"
+REFERENCE = "reference"
+"""The adapter of a reference that moves; it is never saved as the run's result."""
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 

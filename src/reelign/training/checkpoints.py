@@ -26,6 +26,8 @@ class Checkpoint:
     optimisers: list[dict[str, Any]]
     stream: dict[str, Any]
     ema: dict[str, Tensor] | None = None
+    reference: dict[str, Tensor] | None = None
+    """Of a reference that moves."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What else has a state, as JSON: the step, monitors, the count of skipped steps."""
 
@@ -45,11 +47,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             {name: tensor.cpu().contiguous() for name, tensor in checkpoint.weights.items()},
             partial / "weights.safetensors",
         )
-        if checkpoint.ema is not None:
-            save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in checkpoint.ema.items()},
-                partial / "ema.safetensors",
-            )
+        for kind, held in (("ema", checkpoint.ema), ("reference", checkpoint.reference)):
+            if held is not None:
+                save_file(
+                    {name: tensor.cpu().contiguous() for name, tensor in held.items()}, partial / f"{kind}.safetensors"
+                )
         # Through Python's own file: torch's writer says of a full disk only that its position is unexpected.
         with (partial / "optimiser.pt").open("wb") as file:
             torch.save(checkpoint.optimisers, file)
@@ -85,13 +87,17 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     newest = found[-1]
     try:
         state = json.loads((newest / "state.json").read_text())
-        ema = load_file(newest / "ema.safetensors") if (newest / "ema.safetensors").exists() else None
+        ema, reference = (
+            load_file(path) if (path := newest / f"{file}.safetensors").exists() else None
+            for file in ("ema", "reference")
+        )
         return Checkpoint(
             step=state["step"],
             weights=load_file(newest / "weights.safetensors"),
             optimisers=torch.load(newest / "optimiser.pt", weights_only=True),
             stream=state["stream"],
             ema=ema,
+            reference=reference,
             extra=state.get("extra", {}),
         )
     except Exception as error:

@@ -90,6 +90,19 @@ def velocity_errors(
     return errors
 
 
+def base_distance(policy: Policy, latents: Tensor, conditioning: Conditioning, draw: Draw) -> Tensor:
+    """How far the policy's velocity is from the first base's: mean ‖v_policy - v_base‖² of each video, (B,) fp32.
+
+    In expectation over draws it is the KL divergence between the two sampling processes but for a weight of sigma; it
+    carries gradients of the policy. Arguments as for `velocity_errors`.
+    """
+    noisy, conditioning = add_noise(latents, draw.noise, draw.sigma), conditioning.to(latents.device)
+    own = policy.generator.velocity(noisy, draw.sigma, conditioning)
+    with torch.no_grad(), policy.using("base"):
+        base = policy.generator.velocity(noisy, draw.sigma, conditioning)
+    return (own.float() - base.float()).square().flatten(1).mean(dim=1)
+
+
 def _masked_mean(squared: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return squared.flatten(1).mean(dim=1)

@@ -16,7 +16,8 @@ class Step(Protocol[BatchT_contra]):
         """Add the gradient of the batch's MEAN loss to the parameters' `.grad` and return metrics to log.
 
         How many forwards and backwards that takes is the step's own affair; micro-batches must add up to the gradient
-        of the whole batch.
+        of the whole batch. Metrics without a `loss` say that there was nothing to learn from: the weights stay as they
+        are, and the step is neither good nor bad.
         """
         ...
 

@@ -138,8 +138,7 @@ class HeldOutPairs:
             noisy = add_noise(latents, draw.noise, draw.sigma)
             target = velocity_target(latents, draw.noise).float()
             predicted = generator.velocity(noisy, draw.sigma, conditioning).float()
-            # Adapters off: the first base, wherever the reference has moved since.
-            with policy.using("reference"):
+            with policy.using("base"):  # the first one, wherever the reference has moved since
                 base = generator.velocity(noisy, draw.sigma, conditioning).float()
             weight = generator.path.native_weight(draw.sigma).float()
             found[0].append(weight * _mean_square(predicted - target))

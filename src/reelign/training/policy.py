@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.training.adapters import ADAPTER, save_denoisers, save_lora
+from reelign.training.adapters import ADAPTER, REFERENCE, of_component, save_denoisers, save_lora
 from reelign.training.masters import Masters
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.sharding import shard, split_like, whole
 
-Weights = Literal["policy", "reference", "average"]
+Weights = Literal["policy", "reference", "base", "average"]
 TAKE_ADAPTERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Layers that peft can put an adapter on."""
 
@@ -62,8 +62,9 @@ def check_targets(generator: Generator, lora: LoRA) -> None:
 class Policy:
     """Trainable weights over a generator.
 
-    With LoRA the reference is the same weights with the adapter off: no second copy. What the optimiser moves is fp32
-    whatever precision the model computes in, since small updates are lost in bf16.
+    With LoRA the base is the same weights with the adapter off: no second copy. A reference that moves is a second
+    adapter on them. What the optimiser moves is fp32 whatever precision the model computes in, since small updates are
+    lost in bf16.
 
     Args:
         generator: the base; its weights stay frozen under LoRA.
@@ -71,6 +72,7 @@ class Policy:
         extra: further modules that train with them, by name.
         seed: of the adapter's initial weights.
         reference: keep a frozen copy of the denoisers where all weights train; an adapter needs none.
+        moving: the reference may leave the base (`move_reference`); of adapters alone.
         ranks: the processes that train it together.
         sharded: split the weights over them.
     """
@@ -83,6 +85,7 @@ class Policy:
         extra: dict[str, nn.Module] | None = None,
         seed: int = 0,
         reference: bool = False,
+        moving: bool = False,
         ranks: Ranks = ALONE,
         sharded: bool = False,
     ) -> None:
@@ -93,13 +96,18 @@ class Policy:
         modules = dict(generator.denoisers)
         for component, module in modules.items():
             ranks.check_same({f"{component}.{name}": each for name, each in module.named_parameters()}, "as loaded")
+        if moving and lora is None:
+            raise ReelignError(
+                "A reference that moves is a second adapter, and full fine-tuning has none.",
+                "Train a LoRA adapter, or hold the policy near the base with reference.name=fixed.",
+            )
         self.frozen = copy.deepcopy(modules) if lora is None and reference else {}
-        """The reference of fully trained denoisers, by component."""
+        """The base of fully trained denoisers, by component."""
         for denoiser in modules.values():
             if lora is None:
                 denoiser.requires_grad_(True)
             else:
-                _add_adapter(denoiser, lora, lora.targets or generator.lora_targets, seed)
+                _add_adapters(denoiser, lora, lora.targets or generator.lora_targets, seed, reference=moving)
         self.precision = {
             f"{component}.{name}": parameter.dtype
             for component, module in modules.items()
@@ -122,13 +130,20 @@ class Policy:
         """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
         self.average: dict[str, Tensor] | None = None
         """The moving average of `parameters` where a trainer keeps one: what is saved at its end."""
+        self.reference: dict[str, Tensor] | None = None
+        """What a moving reference has in the place of `parameters`, in fp32; it begins as the base, which the adapter
+        is before its first step."""
+        if moving:
+            self.reference = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+            self._write_reference()
 
     @contextlib.contextmanager
     def using(self, weights: Weights) -> Iterator[None]:
         """Run the block under the named weights, without gradients but for `policy`.
 
-        `reference` is the base without the adapter, `average` the moving average, which is the policy where none is
-        kept. They are exchanged in place, bit for bit and without a second copy.
+        `base` is the model without the adapter, `reference` what the objective holds the policy near: the base unless
+        it has moved. `average` is the moving average, which is the policy where none is kept; it is exchanged in place,
+        bit for bit and without a second copy.
         """
         if weights == "policy" or (weights == "average" and self.average is None):
             yield
@@ -141,6 +156,14 @@ class Policy:
                 self._exchange_average()
             return
         pipeline, denoisers = self.generator.pipeline, dict(self.generator.denoisers)
+        if weights == "reference" and self.reference is not None:
+            # Another adapter, not other values in the same one: a policy's forward may still wait for its backward.
+            _activate(denoisers, REFERENCE)
+            try:
+                yield
+            finally:
+                _activate(denoisers, ADAPTER)
+            return
         if self.lora is None and not self.frozen:
             raise ReelignError(
                 "Full fine-tuning keeps no reference model unless it is asked to.",
@@ -168,6 +191,35 @@ class Policy:
             parameter.copy_(self.average[name])
             self.average[name].copy_(held)
         self.refresh()
+
+    @torch.no_grad()
+    def move_reference(self, share: float = 1.0) -> None:
+        """Move the reference towards the policy, by a share in (0, 1]: 1 is a copy, less a moving average."""
+        assert self.reference is not None, "this policy's reference is the base"
+        for name, own in self.state_dict().items():
+            self.reference[name].lerp_(own, share)
+        self._write_reference()
+
+    @torch.no_grad()
+    def load_reference(self, state: Mapping[str, Tensor]) -> None:
+        """Put a saved reference into its place."""
+        if self.reference is None or state.keys() != self.reference.keys():
+            raise ReelignError(
+                "The saved reference does not fit this policy.",
+                "Go on with the adapter and reference settings that the run was made with.",
+            )
+        for name, held in self.reference.items():
+            held.copy_(split_like(state[name], self.parameters[name]))
+        self._write_reference()
+
+    @torch.no_grad()
+    def _write_reference(self) -> None:
+        """Round the reference into its adapter, in the precision that the model computes in."""
+        assert self.reference is not None
+        for component, denoiser in self.generator.denoisers.items():
+            there = dict(denoiser.named_parameters())
+            for name, held in of_component(self.reference, component).items():
+                there[name.replace(f".{ADAPTER}.", f".{REFERENCE}.")].copy_(held)
 
     def refresh(self) -> None:
         """Let the model compute with what the optimiser has moved."""
@@ -202,6 +254,16 @@ class Policy:
         return save_lora(self.generator, weights, folder)
 
 
+def _activate(denoisers: Mapping[str, Any], adapter: str) -> None:
+    """Compute with this adapter; gradients are for the policy's alone."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for denoiser in denoisers.values():
+        for module in denoiser.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.set_adapter([adapter], inference_mode=adapter != ADAPTER)
+
+
 def _adapters(denoiser: Any, *, on: bool) -> None:
     if on:
         denoiser.enable_adapters()
@@ -209,7 +271,8 @@ def _adapters(denoiser: Any, *, on: bool) -> None:
         denoiser.disable_adapters()
 
 
-def _add_adapter(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int) -> None:
+def _add_adapters(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int, *, reference: bool) -> None:
+    """Put the policy's adapter on a denoiser, and one for a reference that moves."""
     from peft import LoraConfig
 
     config = LoraConfig(
@@ -219,10 +282,13 @@ def _add_adapter(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int)
         init_lora_weights=True,
         use_dora=lora.dora,
     )
-    # peft draws from the global generator; give it ours and hand the old state back.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        denoiser.add_adapter(config, adapter_name=ADAPTER)
+    for name in (ADAPTER, *([REFERENCE] if reference else [])):
+        # peft draws from the global generator; give it ours and hand the old state back.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser.add_adapter(config, adapter_name=name)
+    if reference:
+        _activate({"": denoiser}, ADAPTER)
     for name, parameter in denoiser.named_parameters():
         if parameter.requires_grad and "lora_" not in name:
             raise AssertionError(f"{name} trains but is no part of the adapter")

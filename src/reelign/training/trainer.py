@@ -95,7 +95,7 @@ class Trainer(Generic[BatchT]):
                         metrics.update(monitor.after_step(step + 1, self.policy, metrics))
                     if log is not None:
                         log.write(step + 1, {name: value for name, value in metrics.items() if math.isfinite(value)})
-                    bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
+                    bar.set_postfix(loss=f"{metrics.get('loss', math.nan):.4f}", refresh=False)
                     bar.update()
                     # Asked once: a Ctrl-C between two questions would end the run without its checkpoint. And of all
                     # ranks, which must save and stop at the same step.
@@ -120,6 +120,8 @@ class Trainer(Generic[BatchT]):
                 group["lr"] = rate * share
         batch = self.stream.next_batch()
         metrics = self.step.accumulate_gradients(self.policy, batch)
+        if "loss" not in metrics:
+            return {**metrics, "seconds": time.perf_counter() - began}
         self.ranks.sum_gradients(self.policy.parameters.values())
         norm = whole(torch.nn.utils.clip_grad_norm_(self.policy.parameters.values(), self.settings.max_grad_norm))
         bad = not (math.isfinite(metrics["loss"]) and bool(torch.isfinite(norm)))
@@ -179,8 +181,8 @@ class Trainer(Generic[BatchT]):
             "skipped": [self.skipped, self.skipped_in_a_row],
             "ranks": self.ranks.count,
         }
-        weights, ema = whole(self.policy.state_dict()), whole(self.ema)
-        state = Checkpoint(step, weights, optimisers, self.stream.state_dict(), ema, extra)
+        weights, ema, reference = whole(self.policy.state_dict()), whole(self.ema), whole(self.policy.reference)
+        state = Checkpoint(step, weights, optimisers, self.stream.state_dict(), ema, reference, extra)
         if self.ranks.main:
             save_checkpoint(self.checkpoints, state, keep=self.settings.keep_checkpoints)
 
@@ -197,6 +199,8 @@ class Trainer(Generic[BatchT]):
         parameters = self.policy.parameters
         average = saved.ema and {name: split_like(each, parameters[name]) for name, each in saved.ema.items()}
         self.policy.average = average
+        if saved.reference is not None:
+            self.policy.load_reference(saved.reference)
         if isinstance(self.step, Stateful):
             self.step.load_state_dict(saved.extra.get("step", {}))
         for monitor, state in zip(self.monitors, saved.extra.get("monitors", ()), strict=False):

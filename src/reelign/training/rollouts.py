@@ -1,0 +1,92 @@
+"""Rollouts: the candidates of a few prompts, sampled from a policy as it stands, as latents that training eats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
+from reelign.training.policy import Policy, Weights
+
+
+@dataclass(frozen=True)
+class Group:
+    """The candidates of one prompt."""
+
+    prompt: str
+    row: int
+    """Of its text conditioning."""
+    seeds: list[int]
+    """Of each candidate's noise."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Groups that were sampled together."""
+
+    groups: list[Group]
+    latents: Tensor
+    """(groups, candidates, C, F, H, W), on the generator's device; what training eats, never decoded and encoded."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """Of each video, group by group."""
+        return [group.prompt for group in self.groups for _ in group.seeds]
+
+    @property
+    def names(self) -> list[str]:
+        """What a person would call each video."""
+        return [f"{group.prompt!r} with seed {seed}" for group in self.groups for seed in group.seeds]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How candidates are sampled.
+
+    Args:
+        size: in pixels.
+        steps: of the Euler sampler.
+        guidance_scale: above 1 every step asks the model twice.
+        conditioning: a row for each prompt, and the negative prompt's as the last; encoded beforehand, on any device.
+        batch_size: videos in one call of the sampler.
+    """
+
+    size: VideoSize
+    steps: int
+    guidance_scale: float
+    conditioning: Conditioning
+    batch_size: int
+
+    @torch.no_grad()
+    def roll_out(self, policy: Policy, groups: Sequence[Group], *, weights: Weights = "policy") -> Iterator[Rollout]:
+        """Sample the groups, as many whole ones at a time as `batch_size` holds; a larger group goes in parts.
+
+        A candidate depends on its prompt, its seed and the weights, and on its neighbours in the batch in the last bits
+        alone.
+
+        Args:
+            policy: whose generator samples.
+            groups: all of as many candidates.
+            weights: which of its weights; `base` for the model as it was before any training.
+        """
+        together = max(1, self.batch_size // len(groups[0].seeds))
+        for start in range(0, len(groups), together):
+            part = list(groups[start : start + together])
+            with policy.using(weights):
+                latents = torch.cat(list(self._sampled(policy.generator, part)))
+            yield Rollout(part, latents.unflatten(0, (len(part), -1)))
+
+    def _sampled(self, generator: Generator, groups: list[Group]) -> Iterator[Tensor]:
+        rows = torch.tensor([group.row for group in groups for _ in group.seeds])
+        seeds = [seed for group in groups for seed in group.seeds]
+        negative = torch.tensor([len(self.conditioning) - 1])
+        for start in range(0, len(seeds), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            own = self.conditioning.take(rows[part]).to(generator.device)
+            against = self.conditioning.take(negative.expand(len(own))).to(generator.device)
+            yield generator.sample(
+                own, seeds[part], self.size, steps=self.steps, guidance=Guidance(self.guidance_scale, against)
+            )
