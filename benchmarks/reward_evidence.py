@@ -156,7 +156,9 @@ def measure(workspace: Workspace, reward: Path) -> dict[str, Any]:
     with torch.no_grad():
         opened = VideoReward(model=str(reward), device="cpu", batch_size=32)
         scores = opened.score(videos, prompts, fps=FPS)
-        others = opened.score(videos[:8], prompts[8:16], fps=FPS)
+        # Of another caption: those beside a clip are other clips of its own.
+        told = next(prompt for prompt in reversed(prompts) if prompt != prompts[0])
+        others = opened.score(videos[:8], [told] * 8, fps=FPS)
     thresholds = {
         name: each["tie_threshold"]
         for name, each in json.loads((reward / "numbers.json").read_text())["calibration"].items()

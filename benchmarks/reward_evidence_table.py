@@ -57,13 +57,13 @@ def _head(folder: Path, found: dict[str, dict[int, dict[str, Any]]]) -> str:
     backbones = [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/backbone.json"))]
     shares = ", ".join(
         f"{name} {_mean([each[name] for each in backbones]):.2f}"
-        for name in ("colour", "shape", "motion", "word", "answer")
+        for name in ("colour", "shape", "motion", "word", "answer", "flaws")
     )
     return (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, torch {torch.__version__} on {os.cpu_count()} cores of "
         f"{platform.machine()}. Held-out captions, {pairs} pairs a seed; mean over the seeds with the lowest and the "
         f"highest. The backbones, after {backbones[0]['steps']} steps of 32 clips, have right: "
-        f"{shares} (of words and prompts whether they fit)."
+        f"{shares} (of words and prompts whether they fit, of flaws the share of variance)."
     )
 
 
@@ -96,23 +96,24 @@ def _rows(found: dict[str, dict[int, dict[str, Any]]]) -> str:
 def _ceiling(found: dict[str, dict[int, dict[str, Any]]]) -> str:
     """What the true judges reach against the same people's votes."""
     results = list(next(iter(found.values())).values())
+    names = list(results[0]["dimensions"])
     parts = []
-    for name in results[0]["dimensions"]:
+    for name in names:
         own = [each["dimensions"][name] for each in results]
         parts.append(
             f"{name} {_mean([e['ceiling_without_ties'] for e in own]):.3f} without and "
             f"{_mean([e['ceiling_with_ties'] for e in own]):.3f} with ties ({_mean([e['tie_share'] for e in own]):.0%} "
             f"are ties; below decided {_mean([e['ceiling_ties_below_decided'] for e in own]):.2f})"
         )
-    blind = {
-        arm: max(e["prompt_moves"][name] for e in results.values() for name in ("VQ", "MQ"))
-        for arm, results in found.items()
-    }
-    told = "; ".join(f"{WHAT[arm]}: {value:.2g}" for arm, value in blind.items())
+    told = "; ".join(
+        f"{WHAT[arm]}: "
+        + ", ".join(f"{name} {max(e['prompt_moves'][name] for e in found[arm].values()):.2g}" for name in names)
+        for arm in found
+    )
     return (
         f"The ceiling that the people's noise allows, reached by the true judges: {'; '.join(parts)}. The gate: TA "
         f"prefers a clip that fits its prompt to one with a word wrong; colour alone has 0.67, {GATE:.2f} is asked. "
-        f"The most that another prompt moves VQ or MQ, in standard deviations: {told}."
+        f"The most that another prompt moves the scores of eight clips, in standard deviations: {told}."
     )
 
 

@@ -25,7 +25,7 @@ from reelign.rewards.qwen_vl import ClipBatch, Positions, hidden_states
 from reelign.rewards.videoreward_clips import ClipPreparer, VideoRewardSettings
 from reelign.rewards.videoreward_template import PROMPT
 from reelign.spriteworld.prompts import COLOURS, MOTIONS, SHAPES, VOCABULARIES, captions
-from reelign.spriteworld.world import FPS, SIZE, sample_mix
+from reelign.spriteworld.world import FPS, SIZE, Flaws, sample_mix
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 WORDS = sorted({*COLOURS, *SHAPES, *(word for motion in MOTIONS for word in motion.split())})
@@ -51,6 +51,10 @@ TALK = [
 CLIPS = ClipSettings(fps=FPS, num_frames=8, min_pixels=SIZE * SIZE, max_pixels=SIZE * SIZE)
 """Every other frame, as it is."""
 BATCH = 32
+FLAWS = (("blur", "fade", "blotches"), ("jitter", "wobble", "flicker"))
+"""Of pictures and of motion."""
+FLAW_WEIGHT = 2.0
+"""Of all flaws together beside the three words."""
 QUESTION = f"Rate the video.\nVQ:\nMQ:\nPrompt: {PROMPT}\nTA:\n"
 """`short_template` of the three dimensions without its reward tokens."""
 POSITIONS: Positions = "sequential"
@@ -128,7 +132,8 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
     """Train a model from nothing on clips of the small world, and save it.
 
     First its vision tower alone, as the towers of real ones are trained before them, to tell colours, shapes and
-    motions apart; then all of it, to say what prompts have wrong (`word_loss`).
+    motions apart and how strong each flaw is; then all of it, to say what prompts have wrong (`word_loss`) and, where
+    the text asks for the quality of pictures and of motion, which flaws there are.
 
     Args:
         folder: takes it.
@@ -137,28 +142,33 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
         rate: of Adam, falling to a tenth in each of the two.
     Returns:
         What is right of the clips of the last tenth of steps: shares of colours, shapes and motions that the tower and
-        then the whole tell, of told words and of whole prompts rightly called right or wrong.
+        then the whole tell, of told words and of whole prompts rightly called right or wrong; and of each, the share of
+        the flaws' variance that it explains.
     """
     model = untrained(seed=seed).train()
     settings = VideoRewardSettings(template=QUESTION, pooling="last", head_width=3, clips=CLIPS)
     preparer = ClipPreparer(tokenizer(), model.config, settings)
     frames = CLIPS.frames_needed // model.config.vision_config.temporal_patch_size
-    reader = nn.Linear(frames * model.config.vision_config.hidden_size, sum(map(len, VOCABULARIES)))
+    sizes = [*map(len, VOCABULARIES), 2 * len(FLAWS[0])]
+    reader = nn.Linear(frames * model.config.vision_config.hidden_size, sum(sizes))
+    flaw_readers = nn.ModuleList(nn.Linear(model.config.text_config.hidden_size, len(kind)) for kind in FLAWS)
 
     def tower(step: int) -> tuple[Tensor, Tensor]:
-        videos, _, scene, _ = sample_mix(BATCH, generator_from(seed, "small vlm, tower", step))
+        videos, _, scene, flaws = sample_mix(BATCH, generator_from(seed, "small vlm, tower", step))
         seen = [preparer.look(video, FPS) for video in videos]
         pixels = normalise(torch.cat([each.pixels for each in seen]), preparer.layout)
         tokens = model.model.get_video_features(pixels, torch.tensor([each.grid for each in seen])).pooler_output
         pooled = torch.stack(list(tokens)).unflatten(1, (frames, -1)).mean(dim=2).flatten(1)
-        parts = reader(pooled).split([len(words) for words in VOCABULARIES], dim=1)
+        *parts, strengths = reader(pooled).split(sizes, dim=1)
         told = list(zip(parts, scene.attributes.T, strict=True))
         loss = torch.stack([F.cross_entropy(part, true) for part, true in told]).sum()
-        return loss, torch.stack([(part.argmax(dim=1) == true).float().mean() for part, true in told])
+        missed = flaw_error(strengths, torch.cat(flaw_strengths(flaws), dim=1))
+        right = [(part.argmax(dim=1) == true).float().mean() for part, true in told]
+        return loss + FLAW_WEIGHT * missed, torch.stack([*right, 1 - missed.detach()])
 
     def whole(step: int) -> tuple[Tensor, Tensor]:
         chance = generator_from(seed, "small vlm", step)
-        videos, _, scene, _ = sample_mix(BATCH, chance)
+        videos, _, scene, flaws = sample_mix(BATCH, chance)
         # Each word by itself is another in two of five prompts, so that a right prompt is not a rare thing.
         others = torch.stack([torch.randint(len(words), (BATCH,), generator=chance) for words in VOCABULARIES], dim=1)
         told = torch.where(torch.rand(BATCH, 3, generator=chance) < 0.4, others, scene.attributes)
@@ -173,14 +183,33 @@ def pretrain(folder: Path, *, seed: int, tower_steps: int, steps: int, rate: flo
         for hook in hooks:
             hook.remove()
         scores = [backbone.language_model.norm(each) @ table.weight.T for each in inner]
-        return word_loss([*scores, states @ table.weight.T], batch, told, scene.attributes)
+        loss, right = word_loss([*scores, states @ table.weight.T], batch, told, scene.attributes)
+        missed = torch.stack(
+            [
+                flaw_error(read(states[batch.input_ids == word]), true)
+                for read, word, true in zip(flaw_readers, asked, flaw_strengths(flaws), strict=True)
+            ]
+        ).mean()
+        return loss + FLAW_WEIGHT * missed, torch.cat([right, 1 - missed.detach()[None]])
 
-    trained = [*model.parameters(), *reader.parameters()]
+    asked = tokenizer().convert_tokens_to_ids(["VQ:", "MQ:"])
+    trained = [*model.parameters(), *reader.parameters(), *flaw_readers.parameters()]
     tower_right = descend(tower, trained, steps=tower_steps, rate=rate, title=f"tower {seed}")
     right = descend(whole, trained, steps=steps, rate=rate, title=f"backbone {seed}")
     save(model.eval(), folder)
-    names = ("tower_colour", "tower_shape", "tower_motion", "colour", "shape", "motion", "word", "answer")
+    names = ("tower_colour", "tower_shape", "tower_motion", "tower_flaws")
+    names += ("colour", "shape", "motion", "word", "answer", "flaws")
     return dict(zip(names, [*tower_right, *right], strict=True))
+
+
+def flaw_strengths(flaws: Flaws) -> list[Tensor]:
+    """Of pictures and of motion, (B, 3) each: how strong each flaw is, in [0, 1]."""
+    return [torch.stack([getattr(flaws, name) for name in kind], dim=1) for kind in FLAWS]
+
+
+def flaw_error(said: Tensor, true: Tensor) -> Tensor:
+    """Mean squared error of strengths (B, K), as a share of what the mean strength would leave; 0 is perfect."""
+    return F.mse_loss(said, true) / (true - true.mean(dim=0)).square().mean()
 
 
 def descend(
