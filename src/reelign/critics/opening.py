@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,9 @@ from reelign.critics.table import CRITICS, FORMATS, CriticCard
 from reelign.critics.writing import Sampling, Writer
 from reelign.errors import ReelignError
 from reelign.naming import is_object_name, named_object
+
+SAVED = "critic.json"
+"""In the folder of a trained critic, beside its weights: its name, and how it was trained on being asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +70,8 @@ def open_critic(spec: str, **options: Any) -> Critic:
     """Open a critic once, ready to be asked.
 
     Args:
-        spec: a name of `table.CRITICS`, the http(s) URL of an OpenAI-compatible server, or `package.module:object` (a
-            Critic, or a class or function that gives one).
+        spec: a name of `table.CRITICS`, the folder of a trained critic, the http(s) URL of an OpenAI-compatible server,
+            or `package.module:object` (a Critic, or a class or function that gives one).
         options: fields of `CriticOptions`, `server` as its settings or a mapping of them; of a
             `package.module:object` what it takes itself.
     Raises:
@@ -77,6 +81,8 @@ def open_critic(spec: str, **options: Any) -> Critic:
         server = options.get("server") or {}
         options["server"] = {**(server if isinstance(server, Mapping) else _as_dict(server)), "url": spec}
         spec = "server"
+    if (Path(spec) / SAVED).is_file():
+        return _trained(Path(spec), options)
     if spec in CRITICS:
         return _opened(spec, CRITICS[spec], _options(spec, options))
     found = _foreign(spec)
@@ -96,12 +102,24 @@ def check_critic(spec: str, **options: Any) -> None:
     """
     if is_url(spec):
         return
-    if spec in CRITICS:
+    if (Path(spec) / SAVED).is_file():
+        _options(spec, options)
+    elif spec in CRITICS:
         wanted = _options(spec, options)
         _format(wanted.format or CRITICS[spec].format, wanted.own)
         _source(spec, CRITICS[spec], wanted)
     else:
         _foreign(spec)
+
+
+def _trained(folder: Path, given: Mapping[str, Any]) -> Critic:
+    """The critic of a folder, asked as it was trained but for options that are given and not at their defaults."""
+    saved = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+    name, plain = saved.pop("name"), CriticOptions()
+    own = {key: value for key, value in given.items() if value != getattr(plain, key, None)}
+    critic = _opened("local", CRITICS["local"], _options(str(folder), {**saved, "model": str(folder), **own}))
+    critic.name = name
+    return critic
 
 
 def is_url(spec: str) -> bool:
