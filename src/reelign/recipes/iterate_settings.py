@@ -41,7 +41,7 @@ def _selection() -> HeldOut:
 
 
 def _report() -> HeldOut:
-    return HeldOut(scorer="spriteworld-truth", split="held_out")
+    return HeldOut(split="held_out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ class IterateSettings:
     selection: HeldOut = field(default_factory=_selection)
     """Chooses the best round, and ends the rounds when they no longer help."""
     report: HeldOut = field(default_factory=_report)
-    """Is reported and chooses nothing."""
+    """Is reported and chooses nothing; without a scorer nothing is reported beside the selection."""
     min_gain: float = 0.0
     """A round is better than the best so far when its mean selection score is by more than this."""
     patience: int = 1
@@ -90,10 +90,10 @@ class IterateSettings:
         for name in ("min_gain", "people"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        splits = [self.split, self.selection.split, self.report.split]
-        if not all(splits) or len(set(splits)) < len(splits):
-            raise ValueError(f"split must differ from selection.split and report.split, got {', '.join(splits)}")
-        if self.selection.scorer == self.report.scorer and self.selection.reward == self.report.reward:
+        if not all(self.splits) or len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"split must differ from selection.split and report.split, got {', '.join(self.splits)}")
+        same = self.selection.scorer == self.report.scorer and self.selection.reward == self.report.reward
+        if self.selection.scorer and same:
             raise ValueError(
                 f"selection.scorer must be another judge than report.scorer, got {self.report.scorer!r} twice"
             )
@@ -103,3 +103,8 @@ class IterateSettings:
                 raise ValueError(f"{section}.{name} is decided by the rounds, got {own[name]!r}")
         if any(number < 1 for number in self.each):
             raise ValueError(f"each must name rounds from 1, got {sorted(self.each)}")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Of training, selection and report, which no prompt may share."""
+        return self.split, self.selection.split, self.report.split

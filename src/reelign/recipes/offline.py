@@ -18,7 +18,8 @@ from reelign.recipes.shared_prompts import trained_prompts, warn_of_shared
 from reelign.recipes.training_data import training_data
 from reelign.recipes.training_samples import check, drawn_clips, left_out
 from reelign.records import Workspace
-from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer
+from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer, load_adapter
+from reelign.training.adapter_files import start_from, weights_key
 from reelign.training.caches import cached_prompts
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
@@ -58,9 +59,13 @@ def align(
     *,
     data: PreferenceData | None = None,
     sampling: GenerateSettings | None = None,
+    start: Path | None = None,
     ranks: Ranks = ALONE,
 ) -> Aligned:
     """Train an adapter on the workspace's preferences, or on the given ones; a stopped run goes on.
+
+    With `start` the same adapter trains on: it begins at the saved weights and is held near them, and what it comes to
+    is one adapter over the base like any other.
 
     Args:
         workspace: takes the run's folder, and brings the preferences where `data` is None.
@@ -68,9 +73,11 @@ def align(
         settings: the objective and how to optimise it.
         data: preferences from elsewhere, such as `training_data` of a file of pairs.
         sampling: how `settings.samples` are made; None takes the model's own defaults.
+        start: what an earlier alignment of this model saved; None begins at the base.
         ranks: the processes that train together; `batch_size` is that of each.
     Raises:
-        ReelignError: there are no preferences, or the run's name is taken by one with other settings.
+        ReelignError: there are no preferences, the run's name is taken by one with other settings, or `start` is an
+            adapter of another shape.
     """
     check_trackers(settings.trackers)
     data = data or training_data(workspace, settings)
@@ -81,6 +88,8 @@ def align(
     folder = workspace.root / "runs" / settings.run
     together = replace(settings, batch_size=settings.batch_size * ranks.count)
     content = run_content(generator, settings, data, drawn_clips(workspace, settings, kept))
+    begun = weights_key(start) if start is not None else ""
+    content |= {"start": begun} if begun else {}
     how = Sampling.resolve(sampling or GenerateSettings(), generator) if settings.samples.every else None
     with ranks.first():
         if ranks.main:
@@ -88,10 +97,22 @@ def align(
         conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
         monitors: list[Monitor] = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
         samples = [_samples(workspace, generator, settings, data, how)] if how else []
-        plan = Planner(workspace, generator, together, kept, conditioning).plan()
+        plan = Planner(workspace, generator, together, kept, conditioning, reference=begun).plan()
     sharded = settings.trainer.sharded or wanted_by_launcher()
     asks = isinstance(settings.objective, DPO | KTO) or watched or bool(samples)
-    policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
+    if start is not None and settings.lora is None:
+        load_adapter(generator, start)
+    policy = Policy(
+        generator,
+        settings.lora,
+        seed=settings.seed,
+        reference=asks,
+        moving=start is not None and settings.lora is not None,
+        ranks=ranks,
+        sharded=sharded,
+    )
+    if start is not None and settings.lora is not None:
+        start_from(policy, start)
     if ranks.main:
         # Last, so that whatever is refused leaves no run of that name behind.
         claim_run(folder, content)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.generators.base import Conditioning, Generator
-from reelign.objectives import DPO, KTO, RWR, SFT, histogram_weights, mean_beta
+from reelign.objectives import DPO, KTO, RWR, SFT, histogram_weights
 from reelign.recipes.buckets import BucketedStep, BucketedStream
 from reelign.recipes.clips import load_latents
 from reelign.recipes.empty_prompts import EmptyPrompts, lost_by_seed
 from reelign.recipes.kto_step import KTOStep
+from reelign.recipes.objective_step import WithBeta, in_means
 from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.preference_data import PreferenceData, random_videos, real_videos
 from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
@@ -36,8 +37,6 @@ from reelign.training import PairBatch, SharedLatents, ShuffledStream, Step, Str
 from reelign.training.caches import cached_prompts
 from reelign.video import probe_video
 
-WithBeta = TypeVar("WithBeta", DPO, KTO)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,7 +51,8 @@ class Plan:
 class Planner:
     """Puts the parts of a run together, a method for each kind of objective.
 
-    `conditioning` has one row per prompt of the data.
+    `conditioning` has one row per prompt of the data. `reference` is what the policy is held near where that is not the
+    base: the key of the weights it starts from.
     """
 
     workspace: Workspace
@@ -60,6 +60,7 @@ class Planner:
     settings: AlignSettings
     data: PreferenceData
     conditioning: Conditioning
+    reference: str = ""
 
     def plan(self) -> Plan:
         objective = self.settings.objective
@@ -118,7 +119,12 @@ class Planner:
             stream = self._stream(PairBatch, latents, rows, self.data.names, weights)
             return Plan(DPOStep(objective, settings), stream, len(latents))
         cache = ReferenceCache(
-            self.cache / "reference", self.generator, settings, latents, self.conditioning.take(rows)
+            self.cache / "reference",
+            self.generator,
+            settings,
+            latents,
+            self.conditioning.take(rows),
+            reference=self.reference,
         )
         slotted = SlottedStream(
             latents,
@@ -232,9 +238,7 @@ class Planner:
         return EmptyPrompts(stream, empty, lost or lost_by_seed(share))
 
     def _in_means(self, objective: WithBeta, one: Tensor) -> WithBeta:
-        """The objective with its β under the mean reduction."""
-        beta = mean_beta(objective.beta, reduction=objective.reduction, elements=one.numel())
-        return replace(objective, beta=beta, reduction="mean")
+        return in_means(objective, one.numel())
 
     def _weighable(self, parts: dict[tuple[int, ...], PreferenceData]) -> dict[tuple[int, ...], PreferenceData]:
         """Without the sizes of which RWR has no two videos of a group."""

@@ -70,6 +70,8 @@ class ReferenceCache:
         settings: AlignSettings,
         latents: Tensor | SharedLatents,
         conditioning: Conditioning,
+        *,
+        reference: str = "",
     ) -> None:
         self.generator = generator
         self.settings = settings
@@ -83,6 +85,8 @@ class ReferenceCache:
         }
         if settings.empty_prompt_share:
             made_by["empty_prompt_share"] = settings.empty_prompt_share
+        if reference:
+            made_by["reference"] = reference
         self.path = folder / f"{content_key(made_by)}.jsonl"
         self.errors = _read(self.path, made_by)
 

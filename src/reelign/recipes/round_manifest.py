@@ -138,7 +138,7 @@ def _differs(before: Record, after: Record) -> str | None:
     """The first value that is not the same, in words."""
     for key in {**before, **after}:
         if before.get(key) != after.get(key):
-            return f"{key} was {_short(before.get(key))} and is {_short(after.get(key))}"
+            return f"{key} was {short(before.get(key))} and is {short(after.get(key))}"
     return None
 
 
@@ -146,6 +146,7 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in a sentence, cut where it is long."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
