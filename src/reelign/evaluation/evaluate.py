@@ -30,8 +30,11 @@ class Scorer(Protocol):
 Cell = tuple[int, int]
 """A prompt's id and a place in its group."""
 
-SCORERS = {"spriteworld-truth": "reelign.spriteworld.judges:scores"}
-PROMPT_CHECKS = {"spriteworld-truth": "reelign.spriteworld.prompts:parse"}
+SCORERS = {
+    "spriteworld-truth": "reelign.spriteworld.judges:scores",
+    "spriteworld-panel": "reelign.spriteworld.panel:scores",
+}
+PROMPT_CHECKS = dict.fromkeys(SCORERS, "reelign.spriteworld.prompts:parse")
 """Of scorers that cannot score any prompt: `check(prompts)` raises a ReelignError for one that it does not know."""
 READ_AT_ONCE = 64
 """Videos that a scorer gets in one call, at most; the small world's judges take as many at a time, too."""
@@ -143,6 +146,13 @@ def evaluate(workspace: Workspace, base: list[Video], aligned: list[Video], sett
         generator=generator_from(settings.seed, "bootstrap"),
     )
     return Evaluated(comparison, _measured(settings, workspace, before, after, text), scores[0], scores[1])
+
+
+def score_recorded(workspace: Workspace, videos: Sequence[Video], scorer: str, reward: RewardUse) -> dict[str, Tensor]:
+    """What a scorer says of recorded videos: {dimension: (videos,)} fp32, NaN where a reward could not score one."""
+    side = {(video.prompt_id, video.index): video for video in videos}
+    text = {prompt.id: prompt.text for prompt in workspace.prompts()}
+    return _scored(load_scorer(scorer, reward), workspace, side, list(side), text)
 
 
 def _scored(
