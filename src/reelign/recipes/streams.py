@@ -8,6 +8,8 @@ from typing import Any
 
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
 from reelign.recipes.offline import Aligned, align
+from reelign.recipes.online import align_online, dry_run_online
+from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.settings import AlignSettings, RunSettings
 
 
@@ -31,6 +33,7 @@ class AlignStream:
 
 STREAMS: dict[str, AlignStream] = {
     "offline": AlignStream(AlignSettings, align, dry_run, stored=True),
+    "online": AlignStream(OnlineSettings, align_online, dry_run_online),
 }
 """By the value of `align.stream`; the first one is the default."""
 

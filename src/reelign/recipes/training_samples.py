@@ -40,7 +40,7 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
     if not isinstance(objective, KTO | RWR):
         data.check_pairs()
     check_sigma_range(settings, generator)
-    _check_precision(generator)
+    check_precision(generator)
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     if data.segments is not None:
@@ -54,7 +54,8 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
         raise no_groups()
 
 
-def _check_precision(generator: Generator) -> None:
+def check_precision(generator: Generator) -> None:
+    """Refuse to train in float16."""
     denoisers: dict[str, Any] = dict(generator.denoisers)
     for name, denoiser in denoisers.items():
         if denoiser.dtype == torch.float16:

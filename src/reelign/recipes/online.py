@@ -1,0 +1,253 @@
+"""Online alignment: a policy learns from what a judge says of its own videos (OnlineVPO, arXiv:2412.15159)."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import seed_from
+from reelign.errors import ReelignError
+from reelign.generators.base import Generator
+from reelign.generators.encoders import VAE, holding
+from reelign.objectives import DPO, KTO, check_schedule
+from reelign.recipes.draws import check_sigma_range
+from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
+from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.objective_step import objective_step
+from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
+from reelign.recipes.online_feedback import Feedback, RewardFeedback, check_feedback, open_feedback
+from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.online_step import OnlineStep
+from reelign.recipes.online_stream import OnlineStream
+from reelign.recipes.preference_data import real_videos
+from reelign.recipes.run_config import check_claim, claim_run, model_content
+from reelign.recipes.samples import SampleVideos
+from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
+from reelign.recipes.training_samples import check_precision
+from reelign.recipes.watch import Watch, make_watch
+from reelign.records import Workspace, content_key, read_videos
+from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch
+from reelign.training.caches import cached_prompts, file_hash
+from reelign.training.checkpoints import checkpoint_folders
+from reelign.training.policy import check_targets
+from reelign.training.reference_policy import Gated, ReferenceMoves, Scores
+from reelign.training.rollouts import Sampler
+from reelign.training.sharding import wanted_by_launcher
+from reelign.training.trackers import Trackers, check_trackers
+
+
+def align_online(
+    workspace: Workspace,
+    generator: Generator,
+    settings: OnlineSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    feedback: Feedback | None = None,
+    ranks: Ranks = ALONE,
+) -> Aligned:
+    """Train an adapter on videos that the policy makes of the workspace's prompts; a stopped run goes on.
+
+    Args:
+        workspace: brings the prompts, and takes the run's folder.
+        generator: the base; it carries the trained adapter afterwards.
+        settings: the judge, the objective and how to optimise it.
+        sampling: the `generate` section, under what `settings.rollout` says; None takes the model's own defaults.
+        limit: at most so many prompts.
+        feedback: a judge that is open already, in the place of `settings.judge`.
+        ranks: the processes that train together; `prompts` are those of each.
+    Raises:
+        ReelignError: no prompts, an unknown judge, a size that the model cannot make, or a run's name that is taken.
+    """
+    prompts = check_online(workspace, generator, settings, limit)
+    how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
+    looks = Sampling.resolve(sampling or GenerateSettings(), generator)
+    folder = workspace.root / "runs" / settings.run
+    content = {**model_content(generator), "data": _data_key(settings, prompts, how), "align": asdict(settings)}
+    feedback = feedback or open_feedback(settings.judge, feedback_settings(settings))
+    settings.selection.of(feedback.dimensions)
+    with ranks.first():
+        if ranks.main:
+            check_claim(folder, content, OnlineSettings)
+        texts = workspace.root / "cache" / "text"
+        conditioning = cached_prompts([*prompts, how.negative_prompt], generator, texts)
+        samples = _samples(workspace, generator, settings, prompts, looks)
+        watch = _watch(workspace, generator, settings, feedback, how, folder)
+        real = _real(workspace, generator, settings, ranks)
+    references = ReferenceMoves(settings.reference, look=None if watch is None else _held_out(watch))
+    policy = Policy(
+        generator,
+        settings.lora,
+        seed=settings.seed,
+        reference=True,
+        moving=references.moving,
+        ranks=ranks,
+        sharded=settings.trainer.sharded or wanted_by_launcher(),
+    )
+    batch_size = settings.rollout.batch_size or (sampling or GenerateSettings()).batch_size
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, conditioning, batch_size)
+    stream = OnlineStream(policy, sampler, feedback, settings, prompts, folder, fps=how.fps, real=real)
+    elements = torch.Size(generator.latent_shape(how.size)).numel()
+    step = OnlineStep(objective_step(settings, elements), settings)
+    if ranks.main:
+        claim_run(folder, content, OnlineSettings)
+    with ExitStack() as held:
+        trackers = held.enter_context(Trackers(settings.trackers if ranks.main else (), folder, content))
+        if feedback.reads_pixels or watch is not None:
+            held.enter_context(holding(generator, VAE))
+        monitors: list[Monitor] = [*([watch] if watch else []), references, *samples]
+        onlookers: list[SampleVideos | Watch] = [*samples, *([watch] if watch else [])]
+        for each in onlookers:
+            each.trackers = trackers
+            each.begin(policy)
+        if not checkpoint_folders(folder / "checkpoints"):
+            references.begin(policy)
+        monitors.append(trackers)
+        title = f"align {settings.run}"
+        trainer = Trainer(policy, stream, step, settings.trainer, folder, title=title, monitors=monitors)
+        started_from = trainer.train()
+    if not (watch is not None and watch.restore(policy)) and trainer.ema:
+        policy.load_state_dict(trainer.ema)
+    policy.save(folder / ADAPTER_FOLDER)
+    made = stream.counts.samples
+    return Aligned(folder, folder / ADAPTER_FOLDER, made, stream.counts.left_out(), started_from, trainer.verdict())
+
+
+def dry_run_online(
+    workspace: Workspace,
+    generator: Generator,
+    settings: OnlineSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    anew: bool = False,
+) -> RunOutlook:
+    """What `align_online` would do with the same arguments; no weights of a judge are loaded.
+
+    Raises:
+        ReelignError: whatever can be refused so.
+    """
+    check_online(workspace, generator, settings, limit)
+    over = settings.rollout.over(sampling or GenerateSettings())
+    how = Sampling.resolve(over, generator)
+    videos = settings.prompts * settings.rollout.candidates
+    passes = 2 if how.guidance_scale > 1 else 1
+    fresh = "the policy as it stands" if settings.rollouts == "fresh" else "the base"
+    told = (
+        f"  {settings.objective.name} on what {settings.judge} says of the videos of {fresh}; reference: "
+        f"{settings.reference.name}",
+        f"  a rollout: {settings.prompts} prompts x {settings.rollout.candidates} candidates of {how.size}, "
+        f"{how.steps} steps, {videos * how.steps * passes:,} forwards; at most "
+        f"{settings.prompts * settings.selection.top} pairs, trained on {settings.reuse} times",
+        f"  over the run {-(-settings.trainer.steps // settings.reuse) * videos:,} videos are sampled and judged",
+    )
+    return dry_run_on_prompts(workspace, generator, settings, sampling=over, limit=limit, anew=anew, told=told)
+
+
+def check_online(workspace: Workspace, generator: Generator, settings: OnlineSettings, limit: int | None) -> list[str]:
+    """The prompts trained on, once all that can be refused before anything is loaded is not.
+
+    Raises:
+        ReelignError: as `align_online`.
+    """
+    check_trackers(settings.trackers)
+    check_feedback(settings.judge, feedback_settings(settings))
+    objective = settings.objective
+    if isinstance(objective, DPO | KTO):
+        check_schedule(objective.schedule, generator.path.prediction)
+    check_sigma_range(settings, generator)
+    check_precision(generator)
+    if settings.lora is not None:
+        check_targets(generator, settings.lora)
+    if isinstance(settings.reference, Gated) and not settings.watch.held_out:
+        raise ReelignError(
+            "A gated reference moves by judges that training does not see, and none are named.",
+            "Name them in watch.held_out, or take another reference: reference.name=curriculum.",
+        )
+    prompts = training_prompts(workspace, limit)
+    warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+    return prompts
+
+
+def feedback_settings(settings: OnlineSettings) -> dict[str, Any]:
+    """What stands behind the prefixes of `settings.judge`."""
+    return {"reward": settings.reward, "critic": settings.critic}
+
+
+def _data_key(settings: OnlineSettings, prompts: list[str], how: Sampling) -> str:
+    """Changes with what the videos are made of, and with real clips."""
+    real = [[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)] if settings.real else []
+    return content_key(prompts, how.as_dict(), *real)
+
+
+def _samples(
+    workspace: Workspace, generator: Generator, settings: OnlineSettings, prompts: list[str], how: Sampling
+) -> list[SampleVideos]:
+    if not settings.samples.every:
+        return []
+    texts = settings.samples.texts(workspace, prompts)
+    conditioning = cached_prompts([*texts, how.negative_prompt], generator, workspace.root / "cache" / "text")
+    folder = workspace.root / "runs" / settings.run
+    return [SampleVideos(folder, how, settings.samples, texts, conditioning)]
+
+
+def _watch(
+    workspace: Workspace,
+    generator: Generator,
+    settings: OnlineSettings,
+    feedback: Feedback,
+    how: Sampling,
+    folder: Path,
+) -> Watch | None:
+    """The watch, where it looks or a gated reference asks it to."""
+    gated = isinstance(settings.reference, Gated)
+    if not settings.watch.every and not gated:
+        return None
+    if not isinstance(feedback, RewardFeedback):
+        raise ReelignError(
+            f"The watch scores what training maximises, and {settings.judge} compares videos without a score.",
+            "Train on a reward, judge=reward:NAME, or set watch.every=0 and a reference that is not gated.",
+        )
+    return make_watch(
+        workspace,
+        generator,
+        settings.watch,
+        training=feedback.reward,
+        sampling=how,
+        folder=folder,
+        title=f"align {settings.run}",
+    )
+
+
+def _held_out(watch: Watch) -> Any:
+    """How a gated reference sees the policy: the watch's scores that training does not see, and each one's prompt."""
+
+    def look(policy: Policy) -> tuple[Scores, Tensor]:
+        found = watch.look(policy)
+        return found.held_out, found.clusters
+
+    return look
+
+
+def _real(
+    workspace: Workspace, generator: Generator, settings: OnlineSettings, ranks: Ranks
+) -> ShuffledStream[VideoBatch] | None:
+    """Real clips in an order and with draws of their own, as many as there are prompts in a step."""
+    if not settings.anchors.real:
+        return None
+    cache = workspace.root / "cache"
+    latents, prompts, rows, names = real_videos(Path(settings.real), generator, cache)
+    return ShuffledStream(
+        VideoBatch,
+        latents,
+        cached_prompts(prompts, generator, cache / "text"),
+        torch.tensor(rows),
+        batch_size=settings.prompts * ranks.count,
+        seed=seed_from(settings.seed, "real"),
+        names=names,
+    )

@@ -1,0 +1,242 @@
+"""The online stream: at every step prompts, candidates of the policy as it stands, a judge, and what is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from, seed_from
+from reelign.errors import ReelignError
+from reelign.recipes.generation import write_tensors
+from reelign.recipes.online_counts import Clock, Counts, seen
+from reelign.recipes.online_feedback import Feedback, Shown
+from reelign.recipes.online_samples import Picks, Samples, picks
+from reelign.recipes.online_selection import Selected, select
+from reelign.recipes.online_settings import OnlineSettings
+from reelign.rewards.failures import Failures
+from reelign.training import PairBatch, Policy, Stream, VideoBatch
+from reelign.training.policy import Weights
+from reelign.training.rollouts import Group, Sampler
+
+BUFFERS = "rollouts"
+
+
+@dataclass(frozen=True)
+class OnlineBatch:
+    """What one step learns from, and what was seen while it was made."""
+
+    batch: PairBatch | VideoBatch | None
+    """None where no group had a preference."""
+    real: VideoBatch | None
+    """Beside it, where there is an anchor on real videos."""
+    metrics: dict[str, float]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return () if self.batch is None else self.batch.names
+
+
+class OnlineStream:
+    """An endless source of batches that the policy makes itself.
+
+    Every rank rolls out its own prompts; scores and chosen latents are gathered, so that all ranks hold the same global
+    batch. Samples that the ranks cannot share evenly wait for the next step. What is held between steps lies in the
+    run's folder once a checkpoint needs it, and nothing is written otherwise.
+
+    Args:
+        policy: what samples; its generator's VAE is there where the feedback needs pixels.
+        sampler: how.
+        feedback: the judge.
+        settings: how many, and what becomes a preference.
+        prompts: row of the sampler's conditioning is place in the list.
+        folder: the run's.
+        fps: of the videos.
+        real: real videos beside every batch, or None.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        feedback: Feedback,
+        settings: OnlineSettings,
+        prompts: Sequence[str],
+        folder: Path,
+        *,
+        fps: float,
+        real: Stream[VideoBatch] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.sampler = sampler
+        self.feedback = feedback
+        self.settings = settings
+        self.prompts = list(prompts)
+        self.folder = folder / BUFFERS
+        self.fps = fps
+        self.real = real
+        self.weights = settings.selection.of(feedback.dimensions)
+        self.step = 0
+        self.uses = 0
+        """How often the batch in hand has been trained on."""
+        self.current: Samples | None = None
+        self.waiting: Samples | None = None
+        self.counts = Counts()
+        self.failures = Failures()
+
+    def next_batch(self) -> OnlineBatch:
+        metrics: dict[str, float] = {}
+        if self.current is None or self.uses >= self.settings.reuse:
+            metrics = self._renew()
+        self.counts.add_step(self.current is not None, self.failures, self.settings.patience)
+        self.uses += 1
+        found = self._batch({**metrics, **self.counts.metrics()})
+        self.step += 1
+        return found
+
+    def _batch(self, metrics: dict[str, float]) -> OnlineBatch:
+        if self.current is None:
+            return OnlineBatch(None, None, metrics)
+        seed = generator_from(self.settings.seed, "draws", self.step).initial_seed()
+        batch = self.current.batch(self.sampler.conditioning, seed)
+        metrics["online/samples"] = len(self.current)
+        metrics["online/staleness"] = float((self.step - self.current.made_at).double().mean())
+        return OnlineBatch(batch, None if self.real is None else self.real.next_batch(), metrics)
+
+    def _renew(self) -> dict[str, float]:
+        """Roll out and judge; what the ranks can share becomes the batch in hand."""
+        fresh, metrics = self._roll_out()
+        ready = fresh
+        if self.waiting is not None:
+            ready = self.waiting if fresh is None else self.waiting.and_then(fresh)
+        self.current, self.waiting, self.uses = None, None, 0
+        if ready is not None:
+            even = len(ready) - len(ready) % self.policy.ranks.count
+            self.current = ready.part(slice(0, even)) if even else None
+            self.waiting = ready.part(slice(even, None)) if even < len(ready) else None
+        return metrics
+
+    def _roll_out(self) -> tuple[Samples | None, dict[str, float]]:
+        """The samples of one rollout over all ranks, and what was seen of its candidates."""
+        groups, clock = self._groups(), Clock(self.policy.generator.device)
+        held, scores = self._judged(groups, clock)
+        settings = self.settings
+        found = select(scores, settings.selection, self.weights, self.feedback.ties)
+        self._count(groups, scores, found)
+        chosen = picks(
+            settings.objective,
+            found,
+            scores,
+            self.weights,
+            top=settings.selection.top,
+            swap=settings.swap,
+            seed=seed_from(settings.seed, "random", self.counts.rollouts),
+        )
+        self.counts.rollouts += 1
+        samples = self._samples(groups, held, chosen)
+        self.counts.samples += 0 if samples is None else len(samples)
+        return samples, {**seen(scores), **clock.metrics()}
+
+    def _judged(self, groups: list[Group], clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+        """This rank's candidates (groups, candidates, C, F, H, W), and all ranks' scores {dimension: (groups,
+        candidates)}. A candidate that is not finite has no score."""
+        ranks, settings = self.policy.ranks, self.settings
+        weights: Weights = "base" if settings.rollouts == "base" else "policy"
+        latents, scores = [], []
+        with clock.time("rollout"):
+            for rollout in self.sampler.roll_out(self.policy, groups[ranks.rows(len(groups))], weights=weights):
+                seed = seed_from(settings.seed, "judge", *(each for group in rollout.groups for each in group.seeds))
+                shown = Shown(rollout, self.policy.generator, self.sampler, self.fps, seed, clock)
+                with clock.time("score"), torch.no_grad():
+                    found = self.feedback.scores(shown)
+                lost = ~rollout.latents.isfinite().flatten(2).all(dim=2).cpu()
+                each = [found[name].masked_fill(lost, torch.nan) for name in self.feedback.dimensions]
+                scores.append(torch.stack(each, dim=1))
+                latents.append(rollout.latents)
+        together = ranks.gather(torch.cat(scores)).unbind(dim=1)
+        return torch.cat(latents), dict(zip(self.feedback.dimensions, together, strict=True))
+
+    def _samples(self, groups: list[Group], held: Tensor, chosen: Picks) -> Samples | None:
+        """What was chosen of all ranks' candidates; None where nothing was."""
+        there = chosen.places.unflatten(1, (-1, chosen.sides))[..., 0] >= 0
+        if not bool(there.any()):
+            return None
+        own = chosen.places[self.policy.ranks.rows(len(groups))].clamp(min=0).to(held.device)
+        kept = torch.stack([group[places] for group, places in zip(held, own, strict=True)])
+        every = self.policy.ranks.gather(kept)
+        rows = there.nonzero()[:, 0].tolist()
+        return Samples(
+            every.unflatten(1, (-1, *([chosen.sides] if chosen.sides > 1 else [])))[there.to(every.device)],
+            torch.tensor([groups[row].row for row in rows]),
+            torch.full((len(rows),), self.step),
+            None if chosen.values is None else chosen.values[there],
+            tuple(repr(groups[row].prompt) for row in rows),
+        )
+
+    def _groups(self) -> list[Group]:
+        """The groups of this rollout over all ranks: the next prompts of an endless shuffle, each with its noise."""
+        seed, count = self.settings.seed, self.settings.prompts * self.policy.ranks.count
+        first = self.counts.rollouts * count
+        found = []
+        for position in range(first, first + count):
+            epoch, place = divmod(position, len(self.prompts))
+            order = torch.randperm(len(self.prompts), generator=generator_from(seed, "prompts", epoch))
+            row = int(order[place])
+            seeds = [seed_from(seed, "candidate", position, index) for index in range(self.settings.rollout.candidates)]
+            found.append(Group(self.prompts[row], row, seeds))
+        return found
+
+    def _count(self, groups: list[Group], scores: dict[str, Tensor], found: Sequence[Selected]) -> None:
+        names = [f"{group.prompt!r} with seed {seed}" for group in groups for seed in group.seeds]
+        before = len(self.failures)
+        self.failures.add({name: scores[name].flatten() for name in self.weights}, names)
+        self.counts.unscored += len(self.failures) - before
+        self.counts.candidates += len(names)
+        self.counts.add_groups([each.reason for each in found])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor; latents that later steps need are written beside it into the run's folder."""
+        held = self.current if self.uses < self.settings.reuse else None
+        buffers = {name: each for name, each in (("current", held), ("waiting", self.waiting)) if each is not None}
+        return {
+            "step": self.step,
+            "uses": self.uses,
+            "counts": asdict(self.counts),
+            "failed": self.failures.samples,
+            "seen": self.failures.seen,
+            "buffers": {name: self._written(name, each) for name, each in buffers.items()},
+            "real": None if self.real is None else self.real.state_dict(),
+        }
+
+    def _written(self, name: str, samples: Samples) -> dict[str, Any]:
+        file = self.folder / f"{name}-{self.step:06d}.safetensors"
+        if self.policy.ranks.main:
+            write_tensors(file, samples.tensors())
+            for old in sorted(self.folder.glob(f"{name}-*.safetensors"))[: -self.settings.trainer.keep_checkpoints - 1]:
+                old.unlink()
+        return {"file": file.name, "names": list(samples.names)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.uses, self.counts = state["step"], state["uses"], Counts(**state["counts"])
+        samples = {name: tuple(lacking) for name, lacking in state["failed"].items()}
+        self.failures = Failures(samples, state["seen"])
+        self.current, self.waiting = (self._read(state["buffers"].get(name)) for name in ("current", "waiting"))
+        if self.real is not None:
+            self.real.load_state_dict(state["real"])
+
+    def _read(self, told: dict[str, Any] | None) -> Samples | None:
+        if told is None:
+            return None
+        try:
+            tensors = load_file(self.folder / told["file"])
+        except OSError as error:
+            raise ReelignError(
+                f"The samples that the last checkpoint goes on with cannot be read: {error}.",
+                "Put the file back, or remove the newest checkpoint; the run goes on from the one before.",
+            ) from error
+        return Samples.named(tensors, told["names"], self.policy.generator.device)
