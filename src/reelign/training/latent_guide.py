@@ -88,13 +88,22 @@ def guide_content(settings: GuideSettings) -> dict[str, Any]:
     """What of a guide decides a video, for its record; empty where it weighs nothing."""
     if not settings.active:
         return {}
-    path = Path(settings.latent_reward) / WEIGHTS
+    key = reward_key(settings.latent_reward)
+    weights = {name: float(settings.weights[name]) for name in sorted(settings.weights)}
+    return {"guide": {"latent_reward": key, "weights": weights, **asdict(settings.guidance)}}
+
+
+def reward_key(folder: str | Path) -> str:
+    """12 hex digits that change with a saved reward's weights.
+
+    Raises:
+        ReelignError: there is no latent reward.
+    """
+    path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise ReelignError(
-            f"There is no latent reward in {settings.latent_reward}.",
+            f"There is no latent reward in {folder}.",
             "Give the folder that reelign latent-reward train printed, or its run's name.",
         )
     with path.open("rb") as file:
-        key = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    weights = {name: float(settings.weights[name]) for name in sorted(settings.weights)}
-    return {"guide": {"latent_reward": key, "weights": weights, **asdict(settings.guidance)}}
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
