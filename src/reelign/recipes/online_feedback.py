@@ -13,12 +13,17 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
+from reelign.recipes.latent_reward_feedback import LatentFeedback
 from reelign.recipes.online_counts import Clock
 from reelign.records import Judge, load_judges
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import PREFIX, RewardUse, checked, opened
 from reelign.rewards.opening import check_reward
+from reelign.training.latent_reward_files import read_shape
 from reelign.training.rollouts import Rollout, Sampler
+
+LATENT = "latent:"
+"""Before the folder of a latent reward."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,8 @@ def open_feedback(spec: str, settings: Mapping[str, Any]) -> Feedback:
     Raises:
         ReelignError: an unknown judge, reward or dimension, or weights that cannot be loaded.
     """
+    if spec.startswith(LATENT):
+        return LatentFeedback(spec.removeprefix(LATENT))
     if spec.startswith(PREFIX):
         use: RewardUse = settings["reward"]
         return RewardFeedback(opened(spec.removeprefix(PREFIX), use), use)
@@ -167,5 +174,7 @@ def check_feedback(spec: str, settings: Mapping[str, Any]) -> None:
     Raises:
         ReelignError: an unknown reward or setting.
     """
+    if spec.startswith(LATENT):
+        read_shape(spec.removeprefix(LATENT))
     if spec.startswith(PREFIX):
         check_reward(spec.removeprefix(PREFIX), **settings["reward"].options)
