@@ -83,8 +83,9 @@ class OnlineSettings(StepSettings):
     """Prompts of each step, of each rank where several train together; with `selection.top` pairs of each."""
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     judge: str = "spriteworld-people"
-    """Who prefers: `reward:NAME`, `critic:NAME`, `latent:FOLDER` of a latent reward, a judge's name, or `package.module:object`. Judges that compare are
-    asked about all pairs of a prompt's candidates, whose scores are how often each wins less how often it loses."""
+    """Who prefers: `reward:NAME`, `critic:NAME`, `latent:FOLDER` of a latent reward, a judge's name, or
+    `package.module:object`. Judges that compare are asked about all pairs of a prompt's candidates, whose scores are
+    how often each wins less how often it loses."""
     reward: RewardUse = field(default_factory=RewardUse)
     """Of a judge `reward:NAME`."""
     critic: CriticUse = field(default_factory=CriticUse)
