@@ -58,6 +58,7 @@ def tiny_settings(backbone: Path, **changes: object) -> CriticSettings:
         epochs=0,
         trainer=TrainerSettings(steps=4, learning_rate=3e-3, checkpoint_every=2),
         watch=CriticWatch(held_out=0.2, every=2, asked=2),
+        max_tokens=4,
         device="cpu",
     )
     return replace(base, **changes)  # type: ignore[arg-type]

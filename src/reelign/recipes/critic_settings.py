@@ -88,6 +88,8 @@ class CriticSettings:
     """Memory for the frames of decoded videos; those used longest ago are read again."""
     workers: int = 2
     """Threads that decode ahead."""
+    max_tokens: int = 512
+    """After which an answer of the trained critic is cut off."""
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -95,7 +97,7 @@ class CriticSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "workers", "frames"):
+        for name in ("batch_size", "workers", "frames", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.epochs < math.inf:

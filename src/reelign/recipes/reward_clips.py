@@ -7,16 +7,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from reelign.critics.frames import Shown
 from reelign.errors import ReelignError
 from reelign.rewards.qwen_vision import Patches
 from reelign.video import read_video
 
+Seen = TypeVar("Seen", Patches, Shown)
 
-class ClipStore:
-    """The patches of video files, a byte per value.
+
+class VideoStore(Generic[Seen]):
+    """What a model looks at of video files, patches or frames, a byte per value.
 
     Threads and not processes: decoder and resizing work outside Python's lock, and patches need no copying. A video
     that is asked for again while it is kept is not read again.
@@ -27,12 +31,12 @@ class ClipStore:
         workers: threads.
     """
 
-    def __init__(self, look: Callable[[Tensor, float], Patches], *, budget_bytes: float, workers: int) -> None:
+    def __init__(self, look: Callable[[Tensor, float], Seen], *, budget_bytes: float, workers: int) -> None:
         self.look = look
         self.budget_bytes = budget_bytes
         self.read = 0
         """Videos read so far, those read again among them."""
-        self._kept: OrderedDict[Path, Future[Patches]] = OrderedDict()
+        self._kept: OrderedDict[Path, Future[Seen]] = OrderedDict()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
         self._lock = threading.Lock()
 
@@ -42,8 +46,8 @@ class ClipStore:
             if path not in self._kept:
                 self._kept[path] = self._pool.submit(self._read, path)
 
-    def take(self, paths: Sequence[Path]) -> list[Patches]:
-        """The patches of these videos, read now where they are not there.
+    def take(self, paths: Sequence[Path]) -> list[Seen]:
+        """What is seen of these videos, read now where they are not there.
 
         Raises:
             ReelignError: a video cannot be read, or has too few frames; it is named.
@@ -58,7 +62,7 @@ class ClipStore:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> ClipStore:
+    def __enter__(self) -> VideoStore[Seen]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +73,7 @@ class ClipStore:
         """Of all that is read; what is still being read is not counted."""
         return sum(_bytes(each) for each in self._kept.values())
 
-    def _read(self, path: Path) -> Patches:
+    def _read(self, path: Path) -> Seen:
         clip = read_video(path)
         with self._lock:
             self.read += 1
@@ -89,8 +93,13 @@ class ClipStore:
                 del self._kept[path]
 
 
-def _bytes(waiting: Future[Patches]) -> int:
+ClipStore = VideoStore[Patches]
+"""Of what Qwen-VL towers take."""
+
+
+def _bytes(waiting: Future[Patches] | Future[Shown]) -> int:
     """0 of what is not read yet or could not be."""
     if not waiting.done() or waiting.cancelled() or waiting.exception() is not None:
         return 0
-    return waiting.result().pixels.nbytes
+    seen = waiting.result()
+    return seen.pixels.nbytes if isinstance(seen, Patches) else seen.frames.nbytes

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from reelign.errors import ReelignError
 from reelign.objectives.ranking import BradleyTerryTies
-from reelign.recipes.reward_settings import RewardLoRA, RewardSettings
+from reelign.recipes.language_adapters import add_lora, fold_lora, recompute_blocks
+from reelign.recipes.reward_settings import RewardSettings
 from reelign.rewards.videoreward_model import VideoRewardModel
 from reelign.training.trained import TrainedWeights
 
@@ -67,48 +65,10 @@ class RewardPolicy(TrainedWeights):
         return [each for name, each in self.parameters.items() if not name.startswith("backbone.")]
 
     def enable_activation_checkpointing(self) -> None:
-        """Run the blocks of tower and language model again in the backward pass.
-
-        Raises:
-            ReelignError: the backbone has dropout, which would fall on other values the second time.
-        """
-        backbone = self.model.backbone
-        if any(isinstance(each, nn.Dropout) and each.p > 0 for each in backbone.modules()) or _attention_dropout(
-            backbone
-        ):
-            raise ReelignError(
-                "The backbone's config asks for dropout, which activation checkpointing would switch on.",
-                "Set its dropouts to 0, or trainer.activation_checkpointing=none.",
-            )
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
-        backbone.train()  # transformers' layers look at this flag
+        """Run the blocks of tower and language model again in the backward pass; a backbone with dropout is refused."""
+        recompute_blocks(self.model.backbone)
 
     def fold(self) -> VideoRewardModel:
-        """The model with its adapter added to the weights, as if they had trained: nothing of peft remains in it.
-
-        Training ends with this.
-        """
-        language = self.model.backbone.language_model
-        for name, layer in list(language.named_modules()):
-            if hasattr(layer, "lora_A"):
-                layer.merge(safe_merge=True)
-                parent, _, own = name.rpartition(".")
-                setattr(language.get_submodule(parent), own, layer.base_layer)
+        """The model with its adapter added to the weights. Training ends with this."""
+        fold_lora(self.model.backbone.language_model)
         return self.model.requires_grad_(False).eval()
-
-
-def add_lora(language: nn.Module, lora: RewardLoRA, seed: int) -> None:
-    """Put an adapter on every linear layer of a language model; its other weights stay frozen."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    # Whole names and no endings: these would meet layers elsewhere that are called alike.
-    targets = [name for name, each in language.named_modules() if isinstance(each, nn.Linear)]
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=targets, init_lora_weights=True)
-    # peft draws from the global generator; give it ours and hand the old state back.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(config, language)
-
-
-def _attention_dropout(backbone: Any) -> bool:
-    return bool(getattr(backbone.config.get_text_config(), "attention_dropout", 0.0))
