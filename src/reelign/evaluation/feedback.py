@@ -76,7 +76,7 @@ class FeedbackReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries; what is not a number is None."""
         own = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "tables"}
-        found: dict[str, Any] = _plain({"reelign": __version__, **own})
+        found: dict[str, Any] = plain({"reelign": __version__, **own})
         return found
 
 
@@ -136,13 +136,14 @@ def _write(folder: Path, report: FeedbackReport, feedback: Feedback, scores: Sco
     draw_differences(folder / PLOT_FILE, found, columns, report.reward)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON holds it, dataclasses as dictionaries; a number that is not finite is None."""
     if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

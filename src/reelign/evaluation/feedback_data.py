@@ -56,6 +56,8 @@ class Feedback:
     choices: Sequence[Choice] = ()
     ratings: Mapping[str, Mapping[Candidate, float]] = field(default_factory=dict)
     """Dimension -> mean rating of each video by itself, on one scale for the dimension."""
+    grades: Mapping[str, Mapping[Candidate, str]] = field(default_factory=dict)
+    """Dimension -> what most say of each video by itself: 'good', 'normal' or 'bad'."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """By reason."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from reelign.errors import ReelignError
 from reelign.evaluation.feedback_clips import Waiting, batches
 from reelign.evaluation.feedback_data import Candidate
+from reelign.evaluation.kept_rows import KeptRows
 from reelign.records.schema import content_key
 from reelign.rewards.base import Reward
 from reelign.training.caches import file_hash
@@ -59,24 +59,15 @@ class ScoreFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, Scored] = {}
-        for line in path.read_bytes().splitlines() if path.exists() else ():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # cut short by a kill, and scored again
-            self.known[row["key"]] = Scored(scores=row["scores"], num_frames=row["num_frames"], fps=row["fps"])
+        self._kept = KeptRows(path)
+        self.known = {
+            key: Scored(scores=row["scores"], num_frames=row["num_frames"], fps=row["fps"])
+            for key, row in self._kept.rows.items()
+        }
 
     def add(self, found: Mapping[str, Scored]) -> None:
         """Write some scores down."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps({"key": key, **asdict(each)}) + "\n" for key, each in found.items()]
-        with self.path.open("a+b") as file:
-            # A line that was cut short has no end: the first new one must not grow onto it.
-            file.seek(max(0, file.seek(0, 2) - 1))
-            torn = file.read(1) not in (b"", b"\n")
-            file.write(("\n" * torn + "".join(lines)).encode())
+        self._kept.add({key: asdict(each) for key, each in found.items()})
         self.known.update(found)
 
 

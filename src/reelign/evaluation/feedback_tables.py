@@ -69,7 +69,7 @@ def _tables(measured: Measured, reward: str, format: str, as_published: bool) ->
         yield _ranking(measured.ranking, reward)
     if measured.correlation:
         rows = [
-            [name, str(each.videos), _number(each.spearman), _number(each.kendall)]
+            [name, str(each.videos), number(each.spearman), number(each.kendall)]
             for name, each in measured.correlation.items()
         ]
         yield Table("Correlation with ratings", ["dimension", "videos", "Spearman", "Kendall"], rows)
@@ -95,10 +95,10 @@ def _accuracy(found: Mapping[str, Accuracy], as_published: bool) -> Table:
             " + ".join(each.answered_by),
             str(each.pairs),
             str(each.ties),
-            _share(each.without_ties),
-            _share(each.with_ties),
-            _number(each.threshold),
-            _share(each.calibrated.with_ties) if each.calibrated else NONE,
+            share(each.without_ties),
+            share(each.with_ties),
+            number(each.threshold),
+            share(each.calibrated.with_ties) if each.calibrated else NONE,
             str(each.failed),
         ]
         for name, each in found.items()
@@ -118,7 +118,7 @@ def _accuracy(found: Mapping[str, Accuracy], as_published: bool) -> Table:
 def _beside(found: Mapping[str, Accuracy], published: Published, reward: str) -> Table:
     """The papers' layout: a row per source, each dimension with ties and without."""
     columns = COLUMNS[: max(len(row) for row in published.rows.values())]
-    own = [_percent(value) for name in columns for value in _means(found.get(name))]
+    own = [percent(value) for name in columns for value in _means(found.get(name))]
     others = [
         [f"{name} (published)", *(f"{value:.2f}" for pair in row for value in pair)]
         for name, row in published.rows.items()
@@ -143,7 +143,7 @@ def _models(found: Mapping[str, Accuracy]) -> Table:
     rows = []
     for models in shown:
         own = [each.get(models) for each in cells.values()]
-        shares = [_percent(value, ".1f") for each in own for value in _means(each)]
+        shares = [percent(value, ".1f") for each in own for value in _means(each)]
         rows.append([" – ".join(models), str(counts[models]), *shares])
     note = (
         f"And {len(counts) - len(shown)} more pairs of generators in feedback.json." if len(counts) > len(shown) else ""
@@ -163,8 +163,8 @@ def _ranking(found: Mapping[str, Ranking], reward: str) -> Table:
     header = ["source", "choices", "MRR", *(f"R@{k}" for k in RECALL_AT), "failed"]
     rows = []
     for name, each in found.items():
-        shares = [_share(each.mrr), *(_share(each.recall[k]) for k in RECALL_AT)]
-        chance = [_percent(each.chance_mrr), *(_percent(each.chance_recall[k]) for k in RECALL_AT)]
+        shares = [share(each.mrr), *(share(each.recall[k]) for k in RECALL_AT)]
+        chance = [percent(each.chance_mrr), *(percent(each.chance_recall[k]) for k in RECALL_AT)]
         rows += [
             [f"{reward}, {name}", str(each.choices), *shares, str(each.failed)],
             [f"chance, {name}", "", *chance, ""],
@@ -185,18 +185,18 @@ def _biases(measured: Measured) -> Table:
 
 
 def _bias(towards: str, name: str, each: Bias) -> list[str]:
-    return [towards, name, str(each.pairs), _share(each.people), _share(each.reward), _share(each.excess, "+.1f")]
+    return [towards, name, str(each.pairs), share(each.people), share(each.reward), share(each.excess, "+.1f")]
 
 
-def _share(each: Interval, form: str = ".1f") -> str:
+def share(each: Interval, form: str = ".1f") -> str:
     """A share in percent with its interval."""
-    mean, low, high = (_percent(value, form) for value in (each.mean, each.low, each.high))
+    mean, low, high = (percent(value, form) for value in (each.mean, each.low, each.high))
     return mean if math.isnan(each.low) else f"{mean} [{low}, {high}]"
 
 
-def _percent(value: float, form: str = ".2f") -> str:
+def percent(value: float, form: str = ".2f") -> str:
     return NONE if math.isnan(value) else format(100 * value, form)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return NONE if math.isnan(value) else f"{value:.3g}"

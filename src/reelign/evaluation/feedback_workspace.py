@@ -10,7 +10,7 @@ from reelign.evaluation.feedback_data import Candidate, Choice, Feedback, Judged
 from reelign.records import Judgement, Video, Workspace, majority
 from reelign.records.answers import CANNOT_SAY
 from reelign.records.columns import Comparisons
-from reelign.records.grades import grade_votes
+from reelign.records.grades import TIE, grade_votes
 
 FROM_WORKSPACE = "workspace"
 ACROSS_PROMPTS = "videos of different prompts"
@@ -50,6 +50,7 @@ def workspace_feedback(
         shown=_as_shown(kept, known),
         choices=_choices(kept, known),
         ratings=_ratings(kept, known),
+        grades=_grades(kept, known),
         left_out=left_out,
     )
     if not feedback.candidates:
@@ -155,4 +156,13 @@ def _ratings(rows: Iterable[Judgement], known: Mapping[str, Candidate]) -> dict[
     for vote in votes:
         if vote.kind == "rating" or vote.dimension not in rated:
             found.setdefault(vote.dimension, {})[known[vote.video]] = vote.mean
+    return found
+
+
+def _grades(rows: Iterable[Judgement], known: Mapping[str, Candidate]) -> dict[str, dict[Candidate, str]]:
+    """Good, normal or bad by majority; a video of which there is none is in nobody's grades."""
+    found: dict[str, dict[Candidate, str]] = {}
+    for vote in grade_votes(rows):
+        if vote.kind == "three_level" and vote.verdict != TIE:
+            found.setdefault(vote.dimension, {})[known[vote.video]] = vote.verdict
     return found
