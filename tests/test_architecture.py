@@ -18,6 +18,7 @@ FLOORS = {
         "opening",
         "stages",
         "reward_stages",
+        "critic_stages",
         "latent_stages",
         "reporting",
         "publishing",

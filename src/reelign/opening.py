@@ -16,6 +16,7 @@ from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.files import write_text
 from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
+from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Any]] = {
     "align": AlignSettings,
     "evaluate": EvaluateSettings,
     "reward": RewardSettings,
+    "critic": CriticSettings,
     "latent_reward": LatentRewardSettings,
     "iterate": IterateSettings,
 }
