@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,7 +285,8 @@ def _add_adapters(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int
     )
     for name in (ADAPTER, *([REFERENCE] if reference else [])):
         # peft draws from the global generator; give it ours and hand the old state back.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # as is meant
             torch.manual_seed(seed)
             denoiser.add_adapter(config, adapter_name=name)
     if reference:
