@@ -11,6 +11,7 @@ import typer
 from reelign.cli import (
     align,
     annotate,
+    critic,
     demo,
     evaluate,
     explore,
@@ -55,7 +56,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "push": push.push,
     "schema": schema.schema,
 }
-GROUPS = {"reward": reward, "rewards": rewards, "latent-reward": latent_reward}
+GROUPS = {"critic": critic, "reward": reward, "rewards": rewards, "latent-reward": latent_reward}
 """Commands of two words, `reelign reward train`: modules with an `app` and COMMANDS of their own."""
 
 
