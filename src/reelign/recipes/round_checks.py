@@ -88,6 +88,11 @@ def _check_prompts(settings: IterateSettings, prompts: Mapping[str, Sequence[str
                 if name
                 else "Add some: reelign init --prompts",
             )
+    for split, own in texts.items():
+        if split != settings.split and len(own) < 2:
+            raise ReelignError(
+                f"The split {split!r} has one prompt, which does not tell how prompts differ.", "Add some to it."
+            )
     seen: list[str] = []
     for split, own in texts.items():
         shared = shared_prompts(seen, own)

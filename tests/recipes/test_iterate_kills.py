@@ -1,0 +1,72 @@
+"""Rounds killed between stages and within them end with the very adapters of rounds that were not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from recipes.round_run import make, run
+
+# One server imports the libraries once and forks a fresh process for each run.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["recipes.round_run", "diffusers.pipelines.wan.pipeline_wan"])
+
+
+def stages(folder: Path, number: int) -> dict[str, dict[str, object]]:
+    path = folder / f"runs/iterate/round-{number}.json"
+    found: dict[str, dict[str, object]] = json.loads(path.read_text())["stages"] if path.exists() else {}
+    return found
+
+
+def steps(folder: Path, number: int) -> int:
+    path = folder / f"runs/iterate-{number}/metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_when(folder: Path, there: Callable[[], bool]) -> None:
+    process = PROCESSES.Process(target=run, args=(folder,))
+    process.start()
+    until = time.monotonic() + 120
+    while not there():
+        assert process.is_alive(), "it ended before"
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def adapters(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("runs/*/adapter/*.safetensors"))
+    return {f"{file.parent.parent.name}:{name}": each for file in files for name, each in load_file(file).items()}
+
+
+def outputs(folder: Path) -> list[object]:
+    return [{name: each["outputs"] for name, each in stages(folder, number).items()} for number in range(3)]
+
+
+def test_rounds_killed_at_four_points_end_as_if_never_killed(tiny_wan_folder: Path, tmp_path: Path) -> None:
+    quiet = make(tmp_path / "quiet", str(tiny_wan_folder)).root
+    run(quiet)
+    folder = make(tmp_path / "killed", str(tiny_wan_folder)).root
+    kill_when(folder, lambda: any((folder / "videos").glob("*.mp4")))
+    kill_when(folder, lambda: steps(folder, 1) >= 2)
+    once = stages(folder, 1)
+    kill_when(folder, lambda: "generate" in stages(folder, 2))
+    kill_when(folder, lambda: steps(folder, 2) >= 3)
+    run(folder)
+    assert {name: stages(folder, 1)[name] for name in once} == once  # with the times at which they were done
+    assert outputs(folder) == outputs(quiet)
+    found, wanted = adapters(folder), adapters(quiet)
+    assert found.keys() == wanted.keys()
+    assert len({name.split(":")[0] for name in found}) >= 2
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
