@@ -83,6 +83,11 @@ def guide_label(guide: GuideSettings) -> str:
     return f"+guide@{content_key(content)[:12]}" if content else ""
 
 
+def guided_result(workspace: Workspace, run: str, guide: GuideSettings) -> Path:
+    """Where the numbers of a guided evaluation are kept."""
+    return workspace.root / GUIDED / f"{run or 'base'}{guide_label(located(workspace, guide)).replace('+', '-')}.json"
+
+
 def evaluate_guidance(workspace: Workspace, wanted: EvaluateSettings) -> Evaluated:
     """Compare a run's videos, or the base's, without and with the guidance of the settings, and keep the numbers."""
     guide = located(workspace, wanted.guide)
@@ -100,14 +105,15 @@ def evaluate_guidance(workspace: Workspace, wanted: EvaluateSettings) -> Evaluat
     kept = {
         "settings": asdict(wanted),
         "comparison": result.comparison.as_dict(),
+        "base_scores": {name: values.tolist() for name, values in result.base_scores.items()},
+        "aligned_scores": {name: values.tolist() for name, values in result.aligned_scores.items()},
         "measures": result.measures,
         "unguided": [video.id for video in before.videos],
         "guided": [video.id for video in after.videos],
         "failed": [*before.failed, *after.failed],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    name = f"{wanted.run or 'base'}{label.replace('+', '-')}.json"
-    write_text(workspace.root / GUIDED / name, json.dumps(kept, indent=1))
+    write_text(guided_result(workspace, wanted.run, guide), json.dumps(kept, indent=1))
     return result
 
 
