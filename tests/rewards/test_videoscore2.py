@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from reelign.errors import ReelignError
 from reelign.rewards.opening import open_reward
 from reelign.rewards.videoscore2 import QUESTION, VideoScore2
 from reelign.rewards.videoscore2_answer import read_digits, soft_score, token_at
 from rewards.clips import mp4
-from rewards.tiny_qwen import SMALL, clip, qwen2_5_vl, tokenizer
+from rewards.tiny_qwen import SMALL, clip, qwen2_5_vl, scripted, tokenizer
 
 ASKED_FOR = "visual quality: 4;\ntext-to-video alignment: 3,\nphysical/common-sense consistency: 5"
 AS_RELEASED = """<think>The visual quality: 1 at first sight, but visual quality: 5.</think>
@@ -70,38 +69,11 @@ def test_the_question_is_the_released_one() -> None:
 
 
 def save_scripted(folder: Path) -> Path:
-    """A Qwen2.5-VL whose next token depends on the last one alone, by a table of logits: it answers 4, 3, 5.
-
-    Nothing leaves the layers, so that the last norm sees the token's embedding, a unit vector e_t; the head's row of
-    a next token holds the logits at e_t.
-    """
-    config: Qwen2_5_VLConfig = qwen2_5_vl().config
-    words = tokenizer()
-    words.add_tokens(list(PIECES))
-    config.text_config.vocab_size = len(words)
-    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    text = model.model.language_model
-    for layer in text.layers:
-        layer.self_attn.o_proj.weight.data.zero_()
-        layer.mlp.down_proj.weight.data.zero_()
-    text.embed_tokens.weight.data.zero_()
-    model.lm_head.weight.data.zero_()
-    one = {
-        token: words.encode(token, add_special_tokens=False)[-1] for token in ("\n", "<|im_end|>", *"12345", *PIECES)
-    }
+    """A Qwen2.5-VL that answers 4, 3, 5."""
     # After each token, the probabilities of the next.
     chain = {"\n": {PIECES[0]: 1.0}, PIECES[0]: {"4": 0.6, "5": 0.3}, "4": {PIECES[1]: 1.0}, PIECES[1]: {"3": 0.8}}
     chain |= {"3": {PIECES[2]: 1.0}, PIECES[2]: {"5": 0.5, "1": 0.25, "2": 0.25}, "5": {"<|im_end|>": 1.0}}
-    scale = config.text_config.hidden_size**0.5  # of a unit vector behind RMSNorm
-    for axis, (token, following) in enumerate(chain.items()):
-        text.embed_tokens.weight.data[one[token], axis] = 1
-        for other, probability in following.items():
-            logit = torch.tensor(probability).log() + 20  # 20 above all tokens that are not in the chain
-            model.lm_head.weight.data[one[other], axis] = logit / scale
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
+    return scripted(qwen2_5_vl(), chain, folder)
 
 
 @pytest.fixture(scope="module")

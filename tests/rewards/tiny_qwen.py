@@ -137,6 +137,40 @@ def save(model: Any, folder: Path) -> Path:
     return folder
 
 
+def scripted(tiny: Any, chain: dict[str, dict[str, float]], folder: Path) -> Path:
+    """A model like `tiny`, in a folder, whose next token depends on the last one alone, by a table of probabilities.
+
+    Nothing leaves the layers, so that the last norm sees the token's embedding, a unit vector e_t; the head's row of
+    a next token holds the logits at e_t.
+
+    Args:
+        chain: after each token, the probabilities of the next; tokens that the tokenizer lacks are added to it.
+    """
+    config = tiny.config
+    words = tokenizer()
+    names = dict.fromkeys([*chain, *(name for following in chain.values() for name in following)])
+    words.add_tokens([name for name in names if len(words.encode(name, add_special_tokens=False)) > 1])
+    config.text_config.vocab_size = len(words)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    model = type(tiny)(config).eval()
+    text = model.model.language_model
+    for layer in text.layers:
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    text.embed_tokens.weight.data.zero_()
+    model.lm_head.weight.data.zero_()
+    one = {name: words.encode(name, add_special_tokens=False)[-1] for name in names}
+    scale = config.text_config.hidden_size**0.5  # of a unit vector behind RMSNorm
+    for axis, (token, following) in enumerate(chain.items()):
+        text.embed_tokens.weight.data[one[token], axis] = 1
+        for other, probability in following.items():
+            logit = torch.tensor(probability).log() + 20  # 20 above all tokens that are not in the chain
+            model.lm_head.weight.data[one[other], axis] = logit / scale
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
 def clip(frames: int, height: int = 56, width: int = 56, seed: int = 0) -> Tensor:
     """(frames, 3, height, width) in [0, 1]: smooth noise that drifts."""
     coarse = torch.rand(1, 3, 5, 9, generator=torch.Generator().manual_seed(seed))

@@ -75,16 +75,7 @@ class AskingCritic(Critic):
         except Refused as refusal:
             self.tally.add(asked=1)
             return refusal
-        self.tally.add(asked=1, cached=int(written.cached))
-        if not written.whole:
-            self.tally.add(cut_off=1)
-        if not written.cached:
-            self.tally.add(
-                prompt_tokens=written.prompt_tokens,
-                completion_tokens=written.completion_tokens,
-                retries=written.again,
-                cost=written.cost,
-            )
+        self.tally.add_written(written)
         return written
 
     def _count(self, left_out: str) -> None:

@@ -8,12 +8,21 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reelign.critics.writing import Written
 from reelign.errors import ReelignError
 from reelign.records import Verdict
 from reelign.video import Clip
 
 Grade = Literal["bad", "normal", "good"]
 """The verdict on one video, from worst to best (`records.answers.GRADES`)."""
+
+TOLD = {
+    "cut_off": "answers cut off",
+    "unparseable": "answers unparseable",
+    "refused": "questions refused",
+    "retries": "requests sent again",
+}
+"""What a tally tells of where there is any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +64,8 @@ class Tally:
     """What was asked of a critic so far and what it took; may be added to from several threads."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """asked, cached, unparseable, prompt_tokens, completion_tokens, retries, and each reason for leaving out."""
+    """asked, cached, cut_off, unparseable, refused, retries, prompt_tokens, completion_tokens, and what a vote leaves
+    out."""
     cost: float = 0.0
     """In the currency of the prices given."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -65,12 +75,22 @@ class Tally:
             self.counts.update(counts)
             self.cost += cost
 
+    def add_written(self, written: Written) -> None:
+        """One question, and what its answer took: nothing but the asking where it came from the cache."""
+        self.add(asked=1, cached=int(written.cached), cut_off=int(not written.whole))
+        if not written.cached:
+            self.add(
+                prompt_tokens=written.prompt_tokens,
+                completion_tokens=written.completion_tokens,
+                retries=written.again,
+                cost=written.cost,
+            )
+
     def __str__(self) -> str:
         """One line, such as '12 questions asked, 4 answered from the cache, 1 unparseable'."""
         counts = self.counts
         parts = [f"{counts['asked']} questions asked", f"{counts['cached']} answered from the cache"]
-        parts += [f"{counts['unparseable']} answers unparseable"] if counts["unparseable"] else []
-        parts += [f"{counts['retries']} requests sent again"] if counts["retries"] else []
+        parts += [f"{counts[name]} {told}" for name, told in TOLD.items() if counts[name]]
         if counts["prompt_tokens"] or counts["completion_tokens"]:
             parts.append(f"{counts['prompt_tokens']} tokens read and {counts['completion_tokens']} written")
         parts += [f"cost {self.cost:.4f}"] if self.cost else []

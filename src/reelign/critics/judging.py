@@ -40,6 +40,8 @@ class CriticUse(CriticOptions):
     """Margins up to this are a tie, of critics that give numbers."""
     min_certainty: float = 0.0
     """Verdicts that the critic is less sure of are left out, 0 to 1."""
+    fps: float | None = None
+    """Frames per second of videos that bring no rate of their own; those of a workspace do."""
 
     def __post_init__(self) -> None:
         CriticOptions.__post_init__(self)
@@ -64,7 +66,8 @@ def voted_critic(spec: str, settings: CriticUse | None = None) -> Voted:
 
 def critic_judge(spec: str, settings: CriticUse | None = None) -> CriticJudge:
     """The judge behind `judge=critic:NAME`."""
-    return CriticJudge(voted_critic(spec, settings), dimensions=(settings or CriticUse()).dimensions)
+    settings = settings or CriticUse()
+    return CriticJudge(voted_critic(spec, settings), dimensions=settings.dimensions, fps=settings.fps)
 
 
 class CriticJudge:
@@ -72,12 +75,13 @@ class CriticJudge:
 
     kind: Literal["critic"] = "critic"
 
-    def __init__(self, critic: Critic, *, dimensions: Sequence[str] = ()) -> None:
+    def __init__(self, critic: Critic, *, dimensions: Sequence[str] = (), fps: float | None = None) -> None:
         """Args: as in `CriticUse`.
 
         Raises:
             ReelignError: a dimension on which the critic does not compare.
         """
+        self.fps = fps
         self.critic = critic
         self.dimensions = tuple(dimensions) or by_default(critic.compares)
         unknown = [name for name in self.dimensions if name not in critic.compares]
@@ -95,18 +99,10 @@ class CriticJudge:
     def version(self) -> str:
         return self.critic.version
 
-    def asked(self, pairs: Sequence[tuple[Clip, Clip]], prompt: str) -> list[dict[str, Comparison]]:
-        """What the critic says of pairs of one prompt, as many questions at a time as it takes: a dict per pair."""
-        calls = [(a, b, dimension) for a, b in pairs for dimension in self.dimensions]
-        said = together(
-            self.critic.concurrency,
-            [partial(self.critic.compare, a, b, prompt, dimension) for a, b, dimension in calls],
-        )
-        number = len(self.dimensions)
-        return [
-            dict(zip(self.dimensions, said[start : start + number], strict=True))
-            for start in range(0, len(said), number)
-        ]
+    def asked(self, questions: Sequence[tuple[Clip, Clip, str]], prompt: str) -> list[Comparison]:
+        """What the critic says of pairs of one prompt, each on a dimension, as many at a time as it takes."""
+        calls = [partial(self.critic.compare, a, b, prompt, dimension) for a, b, dimension in questions]
+        return together(self.critic.concurrency, calls)
 
     def compare(
         self,
@@ -117,28 +113,29 @@ class CriticJudge:
         generator: torch.Generator,
         fps: float | None = None,
     ) -> list[dict[str, Verdict]]:
-        """As `records.Judge`; no chance but the critic's own plays a part.
+        """As `records.Judge`, but that a dimension without a verdict is not in a pair's dict.
 
+        Args:
+            videos_a, videos_b, prompts: as there.
+            generator: not used; the critic's chance is its own.
+            fps: frames per second of the videos; None is the `fps` that the judge was made with.
         Raises:
-            ReelignError: no frame rate, or a pair without a verdict: half a comparison is none.
+            ReelignError: no frame rate.
         """
-        if fps is None:
+        rate = fps or self.fps
+        if rate is None:
             raise ReelignError(
                 f"The critic {self.name!r} is told when each frame is seen, and no frame rate was given.",
-                "Give fps, the frames per second of the videos.",
+                "Set critic.fps, the frames per second of the videos.",
             )
-        found = []
-        for a, b, prompt in zip(videos_a, videos_b, prompts, strict=True):
-            said = self.asked([(Clip(frames=a, fps=fps), Clip(frames=b, fps=fps))], prompt)[0]
-            verdicts = {name: one.verdict for name, one in said.items() if one.verdict is not None}
-            for name, one in said.items():
-                if one.verdict is None:
-                    raise ReelignError(
-                        f"The critic {self.name!r} gave no verdict on {name} of a pair of {prompt!r}: {one.left_out}.",
-                        "Judge a workspace, which leaves such pairs out by itself.",
-                    )
-            found.append(verdicts)
-        return found
+        calls = [
+            partial(self.critic.compare, Clip(frames=a, fps=rate), Clip(frames=b, fps=rate), prompt, dimension)
+            for a, b, prompt in zip(videos_a, videos_b, prompts, strict=True)
+            for dimension in self.dimensions
+        ]
+        said = iter(together(self.critic.concurrency, calls))
+        answers = [{dimension: next(said).verdict for dimension in self.dimensions} for _ in prompts]
+        return [{name: verdict for name, verdict in each.items() if verdict is not None} for each in answers]
 
 
 def by_default(known: Sequence[str]) -> tuple[str, ...]:

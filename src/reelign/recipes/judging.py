@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from reelign.critics.judging import CriticJudge, CriticUse
 from reelign.errors import ReelignError
+from reelign.recipes.asked_critics import CACHE, Silences, ask_critics
 from reelign.recipes.score_judging import answered, drawn_sides, score_pairs
-from reelign.records import Group, Judge, Judgement, Verdict, Video, Workspace, kind_of
+from reelign.records import Group, Judge, Judgement, Verdict, Video, Workspace, kind_of, load_judges
 from reelign.rewards.judging import RewardJudge, RewardUse
 from reelign.video import read_video
 
@@ -23,12 +25,14 @@ class JudgeSettings:
     """Whom to ask about what."""
 
     judge: str = "spriteworld-people"
-    """A judge's name, `reward:NAME`, or `package.module:object`."""
+    """A judge's name, `reward:NAME`, `critic:NAME`, or `package.module:object`."""
     split: str = "train"
     adapter: str = ""
     seed: int = 0
     reward: RewardUse = field(default_factory=RewardUse)
     """Of a judge `reward:NAME`."""
+    critic: CriticUse = field(default_factory=CriticUse)
+    """Of a judge `critic:NAME`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,18 @@ class Judged:
     made: int
     already_there: int
     unscored: tuple[str, ...] = ()
-    """Of each reward that could not score some videos, a sentence; their pairs are left out and tried again."""
+    """Of each reward that could not score some videos, and each critic that gave no verdict on some pairs, a sentence;
+    these pairs are left out and tried again."""
+    asked: tuple[str, ...] = ()
+    """Of each critic, what asking it took: questions, answers from its cache, tokens, cost."""
+
+
+def judges_of(workspace: Workspace, settings: JudgeSettings) -> list[Judge]:
+    """The judges that the settings name; a critic keeps its answers in the workspace unless it has a folder."""
+    critic = settings.critic
+    if not critic.cache:
+        critic = replace(critic, cache=str(workspace.root / CACHE))
+    return load_judges(settings.judge, {"reward": settings.reward, "critic": critic})
 
 
 def judge(
@@ -50,16 +65,17 @@ def judge(
 
     The side on which a video stands is drawn per judge and pair, and recorded. Interrupted, the same call goes on.
 
-    Only videos of one size are compared, but by rewards, which score each video by itself and once.
+    Only videos of one size are compared, but by rewards, which score each video by itself and once, and critics.
 
     Raises:
         ReelignError: no group has two candidates.
     """
     found = workspace.groups(settings.split, settings.adapter) if groups is None else groups
     rewards = [one for one in judges if isinstance(one, RewardJudge)]
-    others = [one for one in judges if not isinstance(one, RewardJudge)]
+    critics = [one for one in judges if isinstance(one, CriticJudge)]
+    others = [one for one in judges if not isinstance(one, RewardJudge | CriticJudge)]
     groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1] if others else []
-    scored = [group for group in found if len(group.videos) > 1] if rewards else []
+    scored = [group for group in found if len(group.videos) > 1] if rewards or critics else []
     if not groups and not scored:
         raise ReelignError(
             f"No prompt of split {settings.split!r} has two videos of one size to compare.",
@@ -84,7 +100,13 @@ def judge(
             made += len(rows)
             there += known
             bar.update()
-    return Judged(made=made, already_there=there, unscored=unscored)
+    silences = Silences()
+    for rows, known in ask_critics(workspace, scored, critics, asked, settings.seed, silences):
+        workspace.add_judgements(rows)
+        made += len(rows)
+        there += known
+    told = tuple(f"{one.name}: {one.critic.tally}" for one in critics)
+    return Judged(made=made, already_there=there, unscored=(*unscored, *silences.sentences()), asked=told)
 
 
 def _by_size(group: Group) -> list[Group]:

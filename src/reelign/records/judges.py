@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 JUDGES = {"spriteworld-people": "reelign.spriteworld.people:people"}
 """Judges that come with reelign. Any other is named as `package.module:object`."""
-PREFIXES = {"reward": "reelign.rewards.judging:reward_judge"}
+PREFIXES = {
+    "reward": "reelign.rewards.judging:reward_judge",
+    "critic": "reelign.critics.judging:critic_judge",
+}
 """Rooms whose members judge: `reward:NAME` is what this function makes of NAME and the room's settings."""
 
 
@@ -64,7 +67,7 @@ def kind_of(judge: Judge) -> Literal["person", "critic", "reward"]:
 
 
 def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Judge]:
-    """Find judges by name, as `reward:NAME`, or as `package.module:object`.
+    """Find judges by name, as `reward:NAME` or `critic:NAME`, or as `package.module:object`.
 
     The object is a judge, a list or tuple of judges, or a class or function that gives either without arguments.
 
@@ -82,8 +85,8 @@ def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Ju
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ReelignError(
             f"no judge is called {spec!r}",
-            f"{hint}Known are: {', '.join(JUDGES)} and reward:NAME (`reelign rewards` lists them); "
-            "any other is named as package.module:object.",
+            f"{hint}Known are: {', '.join(JUDGES)}, reward:NAME (`reelign rewards` lists them) and critic:NAME "
+            "(`reelign critics`); any other is named as package.module:object.",
         )
     judges = _judges_of(named_object(target, "judge"), target)
     if not judges:
