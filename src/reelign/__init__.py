@@ -17,12 +17,14 @@ _STAGES = {
         ("init", "generate", "judge", "pairs", "align", "evaluate", "sample", "export_pairs"), "reelign.stages"
     ),
     "train_reward": "reelign.reward_stages",
+    "iterate": "reelign.iterating",
+    "prompts": "reelign.prompting",
     "report": "reelign.reporting",
     **dict.fromkeys(("export_adapter", "push"), "reelign.publishing"),
 }
 
 __all__ = ["__version__", "align", "evaluate", "export_adapter", "export_pairs", "generate", "init", "judge"]
-__all__ += ["pairs", "push", "report", "sample", "train_reward"]
+__all__ += ["iterate", "pairs", "prompts", "push", "report", "sample", "train_reward"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.latent_reward_settings import LatentRewardSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
+from reelign.recipes.prompt_settings import PromptSettings
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.streams import stream_settings
 from reelign.records import Workspace
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[Any]] = {
     "critic": CriticSettings,
     "latent_reward": LatentRewardSettings,
     "iterate": IterateSettings,
+    "prompts": PromptSettings,
 }
 
 

@@ -28,7 +28,7 @@ from reelign.opening import check_run_name, known_model, load_model, run_folder,
 from reelign.recipes.dry_run import RunOutlook
 from reelign.recipes.generation import Candidates, Generated, Sampling
 from reelign.recipes.generation import generate as generate_candidates
-from reelign.recipes.judging import Judged
+from reelign.recipes.judging import Judged, judges_of
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned, AlignSettings
 from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
@@ -37,7 +37,7 @@ from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.streams import STREAMS
 from reelign.recipes.training_data import training_data
-from reelign.records import FilePair, Workspace, load_judges, write_pairs
+from reelign.records import FilePair, Workspace, write_pairs
 from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
 from reelign.training.latent_guide import GuideSettings, open_guide
 from reelign.training.launch import start_ranks, together
@@ -103,7 +103,7 @@ def judge(workspace: str | Path, *, layers: list[Layer] | None = None, **setting
     opened = Workspace.open(workspace)
     wanted = settings_of(opened, "judge", layers, settings)
     with measured(opened.root, "judge"):
-        return ask_judges(opened, load_judges(wanted.judge, {"reward": wanted.reward}), wanted)
+        return ask_judges(opened, judges_of(opened, wanted), wanted)
 
 
 def annotate(workspace: str | Path, *, layers: list[Layer] | None = None, **settings: Any) -> Server:

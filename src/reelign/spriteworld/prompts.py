@@ -15,6 +15,13 @@ SHAPES = ("square", "triangle", "ring", "cross")
 MOTIONS = ("moves left", "moves right", "moves up", "moves down", "grows", "shrinks")
 VOCABULARIES = (COLOURS, SHAPES, MOTIONS)
 
+WORDS = {
+    "template": "a {colour} {shape} {motion}",
+    "attributes": {"colour": COLOURS, "shape": SHAPES},
+    "categories": {"moves": {"motion": MOTIONS[:4]}, "changes size": {"motion": MOTIONS[4:]}},
+}
+"""Of captions, as `reelign prompts` combines them."""
+
 
 def caption(colour: int, shape: int, motion: int) -> str:
     """The caption of three attribute indices, such as "a red ring moves left"."""
