@@ -17,6 +17,7 @@ from reelign.costs import read_costs, seconds_per_stage
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.evaluation import Comparison, Interval, Measure, Report, ReportSample, compare, write_report
+from reelign.evaluation.watch_panel import read_watch
 from reelign.files import write_text
 from reelign.opening import finished_runs, run_config, run_folder
 from reelign.records import Video, Workspace
@@ -71,6 +72,7 @@ def report(workspace: str | Path, *, run: str = "align", samples: int = 9) -> Pa
         peak_memory_bytes=peak,
         measures=[Measure(name=name, base=base, aligned=aligned) for name, (base, aligned) in kept["measures"].items()],
         controls=[(f"{control.run}: {control.what}", control.gain) for control in controls],
+        watch=read_watch(folder),
     )
     # The large file first: where the disk is full, neither of the two is replaced.
     write_report(folder / REPORT, page)

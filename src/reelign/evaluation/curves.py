@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +62,8 @@ PANELS = (
 )
 
 # Colours nobody would choose: each is replaced by a CSS variable, so that one drawing serves light and dark pages.
-_INK, _GRID, _FIRST, _SECOND = "#010203", "#010204", "#010205", "#010206"
-_VARIABLES = {_INK: "--muted", _GRID: "--line", _FIRST: "--accent", _SECOND: "--second"}
+INK, GRID, FIRST, SECOND, BAD = "#010203", "#010204", "#010205", "#010206", "#010207"
+_VARIABLES = {INK: "--muted", GRID: "--line", FIRST: "--accent", SECOND: "--second", BAD: "--bad"}
 
 
 def read_metrics(path: str | Path) -> list[Record]:
@@ -123,19 +124,37 @@ def _series(records: Sequence[Record], key: str) -> tuple[np.ndarray, np.ndarray
 
 
 def _draw(panel: Panel, series: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
+    def paint(axes: Axes) -> None:
+        for colour, (label, steps, values) in zip((FIRST, SECOND), series, strict=False):
+            _line(axes, steps, values, colour, label)
+        if panel.neutral is not None:
+            level_line(axes, panel.neutral)
+
+    return drawing(panel.name, panel.title, paint, legend=len(series) > 1)
+
+
+def drawing(name: str, title: str, paint: Callable[[Axes], None], *, legend: bool) -> str:
+    """An `<svg>` over training steps in the page's look: `paint` draws on its axes in INK, FIRST, SECOND and BAD.
+
+    Args:
+        name: unique on its page; it stands before the drawing's ids.
+        title: what a reader who cannot see it is told.
+    """
     # Text stays text: small files, and the page's own font. The salt makes the same run give the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": panel.name, "font.size": 13}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 13}):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
-        for colour, (label, steps, values) in zip((_FIRST, _SECOND), series, strict=False):
-            _line(axes, steps, values, colour, label)
-        if panel.neutral is not None:
-            axes.axhline(panel.neutral, color=_INK, linewidth=0.9, linestyle=(0, (4, 4)), zorder=1)
-        _dress(axes, legend=len(series) > 1)
+        paint(axes)
+        _dress(axes, legend=legend)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _inline(buffer.getvalue(), panel)
+    return _inline(buffer.getvalue(), name, title)
+
+
+def level_line(axes: Axes, level: float) -> None:
+    """A dashed line at a level that means something."""
+    axes.axhline(level, color=INK, linewidth=0.9, linestyle=(0, (4, 4)), zorder=1)
 
 
 def _line(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label: str) -> None:
@@ -150,27 +169,27 @@ def _line(axes: Axes, steps: np.ndarray, values: np.ndarray, colour: str, label:
 
 def _dress(axes: Axes, *, legend: bool) -> None:
     axes.set_facecolor("none")
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0)
-    axes.set_xlabel("step", color=_INK)
+    axes.tick_params(colors=INK, length=0)
+    axes.set_xlabel("step", color=INK)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-    axes.yaxis.get_offset_text().set_color(_INK)
+    axes.yaxis.get_offset_text().set_color(INK)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_GRID)
+        spine.set_color(GRID)
     if legend:
-        axes.legend(frameon=False, labelcolor=_INK, loc="best", ncols=2)
+        axes.legend(frameon=False, labelcolor=INK, loc="best", ncols=2)
 
 
-def _inline(svg: str, panel: Panel) -> str:
+def _inline(svg: str, name: str, title: str) -> str:
     """Cut a matplotlib document down to an element that can stand in a page beside others of its kind."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Ids are per document, and several drawings share the page.
-    svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match[0]}{panel.name}-", svg)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', lambda match: f"{match[0]}{name}-", svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
     svg = re.sub(r'(width|height)="[\d.]+pt"', "", svg, count=2)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{panel.title} over training steps"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)} over training steps"', 1)

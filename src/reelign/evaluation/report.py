@@ -16,6 +16,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.evaluation.curves import Curve, draw_curves, read_metrics
 from reelign.evaluation.paired import Comparison
+from reelign.evaluation.watch_panel import WatchPanel
 from reelign.files import write_text
 from reelign.records.bootstrap import Interval
 from reelign.video import encode_video
@@ -68,6 +69,8 @@ class Report:
     measures: Sequence[Measure] = ()
     controls: Sequence[tuple[str, Interval]] = ()
     """Gains of runs that should not gain, each with its interval."""
+    watch: WatchPanel | None = None
+    """What the watch on reward hacking saw while the run trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def render(report: Report) -> str:
         report=report,
         comparison=report.comparison,
         headline=headline(report.comparison),
-        warnings=_warnings(report.comparison, report.prompts),
+        warnings=_warnings(report),
         rows=[_row(sample, report.fps) for sample in report.samples],
         curves=curves,
         config=as_yaml(report.config),
@@ -131,8 +134,9 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def _warnings(comparison: Comparison, prompts: Sequence[str]) -> list[str]:
-    found = []
+def _warnings(report: Report) -> list[str]:
+    comparison, prompts = report.comparison, report.prompts
+    found = [report.watch.warning] if report.watch is not None and report.watch.warning else []
     for name in comparison.significantly_down:
         dimension = comparison.dimensions[name]
         found.append(
