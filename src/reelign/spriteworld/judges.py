@@ -60,11 +60,12 @@ def scores(videos: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
             f"{len(videos)} videos came with {len(prompts)} prompts.", "Give each video the prompt it was made for."
         )
     told = parse(prompts).to(videos.device)
-    chunks = [_scores(tracks, told[start : start + CHUNK]) for start, tracks in tracked(videos)]
+    chunks = [scores_of(tracks, told[start : start + CHUNK]) for start, tracks in tracked(videos)]
     return {name: torch.cat([videos.new_empty(0)] + [chunk[name] for chunk in chunks]) for name in DIMENSIONS}
 
 
-def _scores(tracks: Tracks, told: Tensor) -> dict[str, Tensor]:
+def scores_of(tracks: Tracks, told: Tensor) -> dict[str, Tensor]:
+    """Scores (B,) of each dimension from what was measured, with its graph; `told` as from `prompts.parse`."""
     seen = presence(tracks)
     chances = [chance.gather(1, told[:, i : i + 1])[:, 0] for i, chance in enumerate(posteriors(tracks))]
     # The floor keeps two right words better than one, and a geometric mean asks for all three.
@@ -81,15 +82,20 @@ def attributes(videos: Tensor) -> Tensor:
 
 def tracked(videos: Tensor) -> Iterator[tuple[int, Tracks]]:
     """Tracks of CHUNK videos at a time (a batch that fits the processor's cache is the fastest), with their start."""
+    check_videos(videos)
+    for start in range(0, len(videos), CHUNK):
+        with torch.no_grad():
+            tracks = track(videos[start : start + CHUNK].float())
+        yield start, tracks  # outside the block, which would else switch gradients off for the caller
+
+
+def check_videos(videos: Tensor) -> None:
+    """Refuse videos of another shape than (B, 4 or more, 3, 32, 32)."""
     if videos.ndim != 5 or videos.shape[1] < 4 or videos.shape[2:] != (3, SIZE, SIZE):
         raise ReelignError(
             f"the small world judges videos (batch, 4 or more frames, 3, {SIZE}, {SIZE}), got {tuple(videos.shape)}.",
             f"Resize the videos to {SIZE}x{SIZE}, or choose another judge.",
         )
-    for start in range(0, len(videos), CHUNK):
-        with torch.no_grad():
-            tracks = track(videos[start : start + CHUNK].float())
-        yield start, tracks  # outside the block, which would else switch gradients off for the caller
 
 
 def diversity(videos: Tensor) -> float:
@@ -102,6 +108,12 @@ def step(value: Tensor, *, bad: float, good: float) -> Tensor:
     """A smooth step from 0 at `bad` to 1 at `good`, whichever is larger."""
     x = ((value - bad) / (good - bad)).clamp(0, 1)
     return x * x * (3 - 2 * x)
+
+
+def root(value: Tensor) -> Tensor:
+    """Square root, 0 of what is not positive; where a plain one has no finite derivative this one has none at all."""
+    positive = value > 1e-12
+    return torch.where(positive, value.where(positive, 1.0).sqrt(), 0.0)
 
 
 def track(videos: Tensor) -> Tracks:
@@ -132,7 +144,7 @@ def track(videos: Tensor) -> Tracks:
         likeness=likeness,
         contrast=difference.abs().amax(dim=-1),
         sharpness=edge_energy(alpha.clamp(0, 1) * (1 - away)) / (energies[kind] * gyration + 1e-3),
-        stain=stain.sqrt(),
+        stain=root(stain),
     )
 
 
@@ -143,7 +155,7 @@ def moments(found: Tensor) -> tuple[Tensor, Tensor]:
     area = rows.sum(dim=-1) + 1e-6
     mean = torch.stack([columns @ pixels, rows @ pixels], dim=-1) / area[..., None]
     spread = (columns @ pixels.square() + rows @ pixels.square()) / area - mean.square().sum(dim=-1)
-    return mean + SIZE / 2, spread.clamp(min=0).sqrt()
+    return mean + SIZE / 2, root(spread)
 
 
 def edge_energy(alpha: Tensor) -> Tensor:
@@ -241,7 +253,7 @@ def unsteadiness(path: Tensor) -> Tensor:
     line = path.mean(dim=1, keepdim=True) + changes(path)[:, None] * time[:, None]
     stray = (path - line).square().mean(dim=1)
     jerk = path.diff(n=3, dim=1).square().mean(dim=1) / 20
-    return (stray + jerk).sqrt()
+    return root(stray + jerk)
 
 
 def posteriors(tracks: Tracks) -> tuple[Tensor, Tensor, Tensor]:
