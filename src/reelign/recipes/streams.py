@@ -10,6 +10,8 @@ from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
 from reelign.recipes.offline import Aligned, align
 from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
+from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.settings import AlignSettings, RunSettings
 
 
@@ -34,6 +36,7 @@ class AlignStream:
 STREAMS: dict[str, AlignStream] = {
     "offline": AlignStream(AlignSettings, align, dry_run, stored=True),
     "online": AlignStream(OnlineSettings, align_online, dry_run_online),
+    "reward_gradient": AlignStream(RewardGradientSettings, align_by_reward_gradient, plan_reward_gradient),
 }
 """By the value of `align.stream`; the first one is the default."""
 

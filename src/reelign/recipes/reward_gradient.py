@@ -1,0 +1,243 @@
+"""Alignment by a reward's gradient: prompts, rollouts whose last steps carry gradient, the one Trainer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from, seed_from
+from reelign.diffusion.truncation import Route
+from reelign.errors import ReelignError
+from reelign.generators.base import Generator
+from reelign.generators.encoders import VAE, holding
+from reelign.recipes.draws import check_sigma_range
+from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
+from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
+from reelign.recipes.preference_data import real_videos
+from reelign.recipes.reward_gradient_scoring import PixelLoss, check_choice, open_choice, weights_of
+from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
+from reelign.recipes.reward_gradient_stream import rollout_stream
+from reelign.recipes.run_config import check_claim, claim_run, model_content
+from reelign.recipes.samples import SampleVideos
+from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
+from reelign.recipes.training_samples import check_precision
+from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep
+from reelign.recipes.watch import Watch, make_watch
+from reelign.records import Workspace, content_key, read_videos
+from reelign.rewards.base import Reward
+from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Step, Stream, Trainer, VideoBatch
+from reelign.training.caches import cached_prompts, file_hash
+from reelign.training.policy import check_targets
+from reelign.training.sharding import wanted_by_launcher
+from reelign.training.trackers import Trackers, check_trackers
+
+
+def align_by_reward_gradient(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    ranks: Ranks = ALONE,
+) -> Aligned:
+    """Train an adapter on a reward's gradient; a stopped run goes on.
+
+    Args:
+        workspace: brings the training prompts and takes the run's folder.
+        generator: the base; it carries the trained adapter afterwards.
+        settings: the reward, and how its gradient is taken.
+        sampling: the `generate` section; None takes the model's own defaults.
+        limit: at most so many prompts.
+        ranks: the processes that train together; `batch_size` is that of each.
+    Raises:
+        ReelignError: a reward without a gradient, more steps with gradient than there are, frames outside the clip, no
+            prompts, or a run's name that is taken by one with other settings.
+    """
+    how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
+    finished = Sampling.resolve(sampling or GenerateSettings(), generator)
+    check_reward_gradient(generator, settings, how)
+    folder = workspace.root / "runs" / settings.run
+    with ranks.first():
+        prompts = training_prompts(workspace, limit)
+        warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+        content = run_content(generator, settings, how, prompts)
+        if ranks.main:
+            check_claim(folder, content, RewardGradientSettings)
+        reward = open_choice(settings.reward)
+        step, stream = _parts(
+            workspace, generator, replace(settings, batch_size=settings.batch_size * ranks.count), how, prompts, reward
+        )
+        watch = _watch(workspace, generator, settings, reward, finished, folder)
+        samples = _samples(workspace, generator, settings, prompts, finished)
+    sharded = settings.trainer.sharded or wanted_by_launcher()
+    asks = bool(settings.objective.reference or samples or watch)
+    policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
+    if ranks.main:
+        # Last, so that whatever is refused leaves no run of that name behind.
+        claim_run(folder, content, RewardGradientSettings)
+    with holding(generator, VAE), Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
+        lookers: list[SampleVideos | Watch] = [*samples, *watch]
+        for each in lookers:
+            each.trackers = trackers
+            each.begin(policy)
+        monitors: list[Monitor] = [*lookers, trackers]
+        title = f"align {settings.run}"
+        trainer = Trainer(policy, stream, step, settings.trainer, folder, title=title, monitors=monitors)
+        started_from = trainer.train()
+    if trainer.ema:
+        policy.load_state_dict(trainer.ema)
+    for each in watch:
+        each.restore(policy)
+    policy.save(folder / ADAPTER_FOLDER)
+    return Aligned(folder, folder / ADAPTER_FOLDER, len(prompts), {}, started_from, trainer.verdict())
+
+
+def check_reward_gradient(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> Route:
+    """Refuse what can be refused before anything is opened; the route of one step.
+
+    Raises:
+        ReelignError: as `align_by_reward_gradient`.
+    """
+    check_trackers(settings.trackers)
+    check_choice(settings.reward)
+    check_precision(generator)
+    if settings.lora is not None:
+        check_targets(generator, settings.lora)
+    if settings.data_anchor or settings.objective.reference:
+        check_sigma_range(settings.anchor_steps(), generator)
+    settings.frames.check(sampling.size.num_frames)
+    return route_for(generator, settings, sampling.steps, generator_from(settings.seed, "check"))
+
+
+def run_content(
+    generator: Generator, settings: RewardGradientSettings, sampling: Sampling, prompts: list[str]
+) -> dict[str, Any]:
+    """All that decides what a run comes to."""
+    real = [[each.prompt, file_hash(each.video)] for each in read_videos(Path(settings.real))] if settings.real else []
+    data = content_key(prompts, sampling.as_dict(), *real)
+    return {**model_content(generator), "data": data, "align": asdict(settings)}
+
+
+def plan_reward_gradient(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    anew: bool = False,
+) -> RunOutlook:
+    """What `align_by_reward_gradient` would do: sizes, schedule and frames are looked at, nothing is opened or run.
+
+    Raises:
+        ReelignError: whatever it would refuse of these.
+    """
+    given = settings.rollout.over(sampling or GenerateSettings())
+    how = Sampling.resolve(given, generator)
+    route = check_reward_gradient(generator, settings, how)
+    sides = "two calls" if how.guidance_scale > 1 else "one call"
+    again = ", each of them run again on the way back" if settings.graph == "step" else ""
+    told = (
+        f"  the gradient of {settings.reward.name} through {_length(settings)} of {route.steps} steps, {sides} of the "
+        f"denoiser a step{again}",
+        f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
+        f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
+    )
+    return dry_run_on_prompts(workspace, generator, settings, sampling=given, limit=limit, anew=anew, told=told)
+
+
+def _length(settings: RewardGradientSettings) -> str:
+    gradient = settings.gradient
+    match gradient.name:
+        case "last":
+            return f"the last {gradient.steps}" if gradient.steps > 1 else "the last"
+        case "random":
+            return "a random number of the last"
+        case "renoised":
+            return f"the last, {gradient.times} times"
+        case "one_step":
+            return "a random late one"
+
+
+def _parts(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    sampling: Sampling,
+    prompts: list[str],
+    reward: Reward,
+) -> tuple[Step[Any], Stream[Any]]:
+    """The step and its batches, anchors beside them."""
+    texts = workspace.root / "cache" / "text"
+    negative = cached_prompts([sampling.negative_prompt], generator, texts)
+    loss = PixelLoss(reward, settings.objective, weights_of(settings.objective, reward), settings.frames, sampling.fps)
+    climb = RewardGradientStep(loss, settings, sampling, negative)
+    # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
+    climb.frames(generator, generator.latent_shape(sampling.size)[1], generator_from(settings.seed, "check"))
+    real: Tensor | None = None
+    if settings.real:
+        real, own, rows, names = real_videos(Path(settings.real), generator, workspace.root / "cache")
+    if real is not None and settings.edit_from is not None:
+        _check_shape(real, generator, sampling)
+        prompts = [own[row] for row in rows]
+    stream: Stream[Any] = rollout_stream(
+        prompts,
+        cached_prompts(prompts, generator, texts),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        real=real if settings.edit_from is not None else None,
+    )
+    if real is None or not settings.data_anchor:
+        return climb, stream
+    anchor = ShuffledStream(
+        VideoBatch,
+        real,
+        cached_prompts(own, generator, texts),
+        torch.tensor(rows),
+        batch_size=settings.batch_size,
+        seed=seed_from(settings.seed, "real"),
+        names=names,
+    )
+    return DataAnchorStep(climb, settings.anchor_steps()), AnchoredStream(stream, anchor)
+
+
+def _check_shape(real: Tensor, generator: Generator, sampling: Sampling) -> None:
+    shape = generator.latent_shape(sampling.size)
+    if tuple(real.shape[1:]) != shape:
+        raise ReelignError(
+            f"The videos of `real` have latents {tuple(real.shape[1:])}, and rollouts of {sampling.size} have {shape}.",
+            "Cut or resize them, or set the size under rollout to theirs.",
+        )
+
+
+def _watch(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    reward: Reward,
+    sampling: Sampling,
+    folder: Path,
+) -> list[Watch]:
+    if not settings.watch.every:
+        return []
+    title = f"align {settings.run}"
+    return [
+        make_watch(workspace, generator, settings.watch, training=reward, sampling=sampling, folder=folder, title=title)
+    ]
+
+
+def _samples(
+    workspace: Workspace, generator: Generator, settings: RewardGradientSettings, prompts: list[str], sampling: Sampling
+) -> list[SampleVideos]:
+    if not settings.samples.every:
+        return []
+    texts = settings.samples.texts(workspace, prompts)
+    conditioning = cached_prompts([*texts, sampling.negative_prompt], generator, workspace.root / "cache" / "text")
+    return [SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, texts, conditioning)]

@@ -1,0 +1,218 @@
+"""The step of reward gradients: a rollout, then back through the reward, the decoder and the last sampler steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from
+from reelign.diffusion.truncation import Route, staged_backward, starting_at, through, traced
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, Generator, Guidance
+from reelign.recipes.draws import draw_for, micro_batches, take
+from reelign.recipes.generation import Sampling
+from reelign.recipes.reward_gradient_scoring import PixelLoss
+from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.training import Policy, base_distance
+from reelign.training.graded_rollout import GradedRollout
+from reelign.training.staged_decode import DecodedGradient, chosen_pieces, decoded_gradient
+
+
+def route_for(generator: Generator, settings: RewardGradientSettings, steps: int, chance: torch.Generator) -> Route:
+    """The levels of one step's rollouts, and which of their last steps carry gradient.
+
+    Raises:
+        ReelignError: the schedule of so many steps is too short for what the settings ask.
+    """
+    sigmas = generator.sigmas(steps)
+    if settings.edit_from is not None:
+        sigmas = starting_at(sigmas, settings.edit_from)
+    return settings.gradient.route(sigmas, chance)
+
+
+class RewardGradientStep:
+    """Adds the gradient of a batch's mean loss, one micro-batch at a time.
+
+    Whatever `gradient` says, what carries gradient is a number of sampler steps at the end of a route. With z the
+    latents before them, x the pixels and r the reward, the chain rule is taken link by link: ∂r/∂x with the pixels as a
+    leaf, ∂x/∂z by the decoder's vector-Jacobian product, then each sampler step's, last to first. Reward, decoder and
+    sampler never hold their activations together, and the result is that of one graph of all.
+
+    Metrics: `loss`; `reward` as weighted and `reward/DIMENSION`, means over the videos with a score; `reward/failed`
+    videos so far; `reward/queries` and `forwards` so far, the reward's cost and the denoiser's (guidance's two sides
+    are two, and running a step again on the way back one); `gradient/steps`; `base_distance` with a reference.
+
+    Args:
+        loss: the reward on pixels.
+        settings: what carries gradient and how.
+        sampling: how the videos are made.
+        negative: one row, of guidance.
+    """
+
+    def __init__(
+        self, loss: PixelLoss, settings: RewardGradientSettings, sampling: Sampling, negative: Conditioning
+    ) -> None:
+        self.loss = loss
+        self.settings = settings
+        self.sampling = sampling
+        self.negative = negative
+        self.queries = 0
+        self.forwards = 0
+
+    def accumulate_gradients(self, policy: Policy, batch: RolloutBatch) -> dict[str, float]:
+        generator, settings = policy.generator, self.settings
+        route = route_for(generator, settings, self.sampling.steps, generator_from(batch.seed, "route"))
+        count = len(batch.prompts)
+        distance = 0.0
+        losses: list[float] = []
+        scores: list[dict[str, Tensor]] = []
+        for rows in micro_batches(count, settings.micro_batch_size, policy.ranks):
+            rollout = self._rollout(generator, route, batch, rows)
+            made, seen, value = self._climb(rollout, batch, rows, 1 / count)
+            losses.append(value)
+            scores.append(seen)
+            if settings.objective.reference:
+                distance += self._hold(policy, made, batch, rows, rollout.conditioning)
+        return self._metrics(policy, route, losses, scores, distance, count)
+
+    def _rollout(self, generator: Generator, route: Route, batch: RolloutBatch, rows: slice) -> GradedRollout:
+        own = take(batch.conditioning, rows).to(generator.device)
+        negative = self.negative.take(torch.zeros(len(own), dtype=torch.long)).to(generator.device)
+        guidance = Guidance(self.sampling.guidance_scale, negative)
+        return GradedRollout(generator, own, guidance, self.settings.sampler, route, batch.seeds[rows])
+
+    def _climb(
+        self, rollout: GradedRollout, batch: RolloutBatch, rows: slice, scale: float
+    ) -> tuple[Tensor, dict[str, Tensor], float]:
+        """One micro-batch: its latents, its scores and its part of the loss; the gradient is in the weights."""
+        generator, route = rollout.generator, rollout.route
+        shape = generator.latent_shape(self.sampling.size)
+        start = rollout.start(shape, None if batch.real is None else batch.real[rows])
+        parts = max(1, route.renoisings)
+        seen: list[dict[str, Tensor]] = []
+        value = 0.0
+        made = start
+        for noisy in rollout.graded_inputs(start):
+            before = rollout.graded
+            if self.settings.graph == "held":
+                graph = through(rollout.step, noisy, rollout.first, route.graded)
+                latents = rollout.finish(graph)
+                found = self._decoded(generator, latents, batch, rows, scale / parts, seen)
+                torch.autograd.backward(latents, found.latents)
+            else:
+                trace = traced(rollout.step, noisy, rollout.first, route.graded)
+                leaf = trace.latents.requires_grad_()
+                with torch.enable_grad():
+                    latents = rollout.finish(leaf)
+                found = self._decoded(generator, latents, batch, rows, scale / parts, seen)
+                (gradient,) = torch.autograd.grad(latents, leaf, found.latents)
+                staged_backward(rollout.step, trace, gradient)
+            rollout.check_length(before, route.graded)
+            value += float(found.loss)
+            made = latents.detach()
+        sides = 2 if rollout.guidance.active else 1
+        self.queries += len(made) * parts
+        self.forwards += sides * (rollout.plain + rollout.graded) * len(made)
+        mean = {name: torch.stack([each[name] for each in seen]).mean(dim=0) for name in seen[0]}
+        return made, mean, value
+
+    def _decoded(
+        self,
+        generator: Generator,
+        latents: Tensor,
+        batch: RolloutBatch,
+        rows: slice,
+        scale: float,
+        seen: list[dict[str, Tensor]],
+    ) -> DecodedGradient:
+        """The loss on the decoded frames and its gradient with respect to the latents."""
+        clip, chosen = self.frames(generator, latents.shape[2], generator_from(batch.seed, "frames"))
+        prompts, names = batch.prompts[rows], list(batch.names[rows])
+
+        def loss_of_pixels(video: Tensor) -> Tensor:
+            loss, scores = self.loss(video, prompts, names, chosen, clip, scale)
+            seen.append(scores)
+            return loss
+
+        settings = replace(self.settings.decode, frames=None if chosen is None else tuple(chosen))
+        return decoded_gradient(generator, latents, loss_of_pixels, settings)
+
+    def frames(self, generator: Generator, num_latents: int, chance: torch.Generator) -> tuple[int, list[int] | None]:
+        """How many frames there are to choose from, and the chosen ones; None is all that the decode gives."""
+        pieces, _ = chosen_pieces(generator.decoder, num_latents, self.settings.decode)
+        clip = pieces[-1].frames.stop
+        chosen = self.settings.frames.choose(clip, chance)
+        count = clip if chosen is None else len(chosen)
+        needed = self.loss.reward.frames_needed
+        if count < needed:
+            raise ReelignError(
+                f"The reward {self.loss.reward.name!r} needs {needed} frames, and it would see {count}.",
+                "Raise frames.count, or make longer videos.",
+            )
+        if chosen is None:
+            read = self.loss.reward.frames_read(clip)
+            chosen = None if read is None else list(read)
+        return clip, chosen
+
+    def _hold(
+        self, policy: Policy, latents: Tensor, batch: RolloutBatch, rows: slice, conditioning: Conditioning
+    ) -> float:
+        """Add the reference's pull at the videos just made; their part of the mean distance."""
+        count, weight = len(batch.prompts), self.settings.objective.reference
+        whole = (count, *latents.shape[1:])
+        draw = draw_for(whole, self.settings.anchor_steps(), policy.generator, batch.seed)[rows]
+        distance = base_distance(policy, latents, conditioning, draw).sum() / count
+        (weight * distance).backward()
+        self.forwards += 2 * len(latents)
+        return float(distance.detach())
+
+    def _metrics(
+        self,
+        policy: Policy,
+        route: Route,
+        losses: list[float],
+        scores: list[dict[str, Tensor]],
+        distance: float,
+        count: int,
+    ) -> dict[str, float]:
+        ranks, objective = policy.ranks, self.settings.objective
+        means: dict[str, float] = {}
+        for name in scores[0]:
+            values = ranks.gather(torch.cat([each[name] for each in scores]).cpu())[:count]
+            values = values[values.isfinite()]
+            means[f"reward/{name}"] = float(values.mean()) if len(values) else math.nan
+        counted = {name: weight for name, weight in self.loss.weights.items() if weight}
+        reward = sum(weight * means[f"reward/{name}"] for name, weight in counted.items())
+        loss = ranks.sum(sum(losses))
+        if math.isnan(reward):  # not one video was scored: the loop passes the step over
+            loss = math.nan
+        held = ranks.sum(distance)
+        metrics = {
+            "loss": loss + objective.reference * held,
+            "reward": reward,
+            **means,
+            "reward/failed": ranks.sum(float(len(self.loss.failures))),
+            "reward/queries": ranks.sum(float(self.queries)),
+            "forwards": ranks.sum(float(self.forwards)),
+            "gradient/steps": float(route.graded),
+        }
+        return {**metrics, "base_distance": held} if objective.reference else metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        failures = self.loss.failures
+        return {
+            "queries": self.queries,
+            "forwards": self.forwards,
+            "failed": failures.samples,
+            "seen": failures.seen,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.queries, self.forwards = state["queries"], state["forwards"]
+        self.loss.failures.samples = {name: tuple(lacking) for name, lacking in state["failed"].items()}
+        self.loss.failures.seen = state["seen"]
