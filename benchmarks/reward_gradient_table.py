@@ -1,0 +1,173 @@
+"""The tables of `reward_gradient_evidence.py`, between two markers of a page, from what the seeds' folders hold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from evidence_table import RESAMPLES, differences
+
+from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
+from reelign.files import write_text
+from reelign.records.bootstrap import paired_bootstrap
+
+BEGIN, END = "<!-- reward gradients: begin -->", "<!-- reward gradients: end -->"
+POINTS = (500, 1000, 1600, 5000, 9600)
+"""Reward queries at which runs are compared: the last look within them."""
+
+
+def write_tables(folder: Path, arms: Mapping[str, tuple[str, bool]], page: Path) -> None:
+    """Put the tables into the page, in place of what is there.
+
+    Args:
+        folder: of the seeds.
+        arms: run to what it is and whether its reward is learned, in the tables' order.
+        page: has the two markers.
+    Raises:
+        ReelignError: nothing is evaluated yet, or the page has no markers.
+    """
+    text = page.read_text()
+    if BEGIN not in text or END not in text:
+        raise ReelignError(f"{page} has no place for the tables.", f"Put {BEGIN} and {END} where they shall stand.")
+    done = {run: runs_of(folder, run) for run in arms}
+    if not any(done.values()):
+        raise ReelignError(f"{folder} holds no evaluated run.", "Run some arms first.")
+    parts = [_head(), _ends(arms, done), _curves(arms, done), _hacking(arms, done)]
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    body = "\n\n".join(part for part in parts if part)
+    write_text(page, f"{before}\n\n{body}\n\n{after}")
+
+
+def runs_of(folder: Path, run: str) -> list[Path]:
+    """Folders of the run's evaluated seeds."""
+    return [path.parent for path in sorted(folder.glob(f"seed-*/runs/{run}/evaluation-train.json"))]
+
+
+def looks(run: Path) -> list[dict[str, float]]:
+    """Of each look: `queries` and `seconds` so far, and the `truth` and the `training` reward above the base's.
+
+    A run without looks, such as offline DPO's, has none.
+    """
+    base = run / "watch" / "base.json"
+    if not base.exists():
+        return []
+    found, seconds = [], 0.0
+    first: dict[str, float] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        seconds += told["seconds"]
+        seen = {name.rpartition("/")[2]: value for name, value in told.items() if name.startswith("watch/")}
+        truth = next((told[name] for name in told if name in TRUTHS), None)
+        if truth is None:
+            continue
+        training = next(value for name, value in told.items() if name.startswith("watch/training/"))
+        first = first or base_means(base)
+        queries = told.get("reward/queries", told.get("online/candidates", float("nan")))
+        found.append(
+            {
+                "queries": queries,
+                "seconds": seconds - seen.get("seconds", 0.0),
+                "truth": truth - first["truth"],
+                "training": training - first["training"],
+            }
+        )
+    return found
+
+
+TRUTHS = ("watch/held_out/overall", "watch/training/overall")
+"""The true mean score: what training does not see where its reward is learned, or the very reward that it climbs."""
+
+
+def base_means(path: Path) -> dict[str, float]:
+    """The base's mean true score and training reward at the watch's prompts."""
+    scores: dict[str, list[float | None]] = json.loads(path.read_text())["scores"]
+
+    def mean(name: str) -> float:
+        values = [each for each in scores[name] if each is not None]
+        return sum(values) / len(values)
+
+    truth = next(name for name in scores if f"watch/{name}" in TRUTHS)
+    return {"truth": mean(truth), "training": mean(next(name for name in scores if name.startswith("training/")))}
+
+
+def _head() -> str:
+    return (
+        f"Written by `benchmarks/reward_gradient_evidence.py` on {time.strftime('%Y-%m-%d')}. A gain is the change of "
+        "the true mean score, base and aligned under the same noise; in brackets its 95 % interval over prompts, the "
+        "training seeds' videos taken together. Queries are the videos that the reward scored."
+    )
+
+
+def _ends(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Path]]) -> str:
+    rows = [["arm", "seeds", "queries", "minutes", "unseen prompts", "trained prompts"]]
+    for run, folders in done.items():
+        if folders:
+            queries, minutes = _cost(folders)
+            gains = [_gain(folders, split) for split in ("held_out", "train")]
+            rows.append([arms[run][0], str(len(folders)), queries, minutes, *gains])
+    return _table(rows, left=1)
+
+
+def _cost(folders: Sequence[Path]) -> tuple[str, str]:
+    lines = [(each / "metrics.jsonl").read_text().splitlines() for each in folders]
+    told = [json.loads(each[-1]) for each in lines]
+    counts = [each.get("reward/queries", each.get("online/candidates")) for each in told]
+    spent = [sum(json.loads(line)["seconds"] for line in each) / 60 for each in lines]
+    known = [each for each in counts if each is not None]
+    queries = f"{sum(known) / len(known):.0f}" if known else "its candidates"
+    return queries, f"{sum(spent) / len(spent):.1f}"
+
+
+def _gain(folders: Sequence[Path], split: str) -> str:
+    results: list[dict[str, Any]] = [json.loads((each / f"evaluation-{split}.json").read_text()) for each in folders]
+    pooled = torch.cat([differences(result, "mean") for result in results], dim=1)
+    found = paired_bootstrap(pooled, resamples=RESAMPLES, generator=generator_from(0, "reward gradients", split))
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def _curves(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Path]]) -> str:
+    """True gain at unseen prompts after so many queries, of the arms that climb the true reward."""
+    rows = [["true gain after queries", *(str(point) for point in POINTS)]]
+    for run, folders in done.items():
+        seen = [each for each in map(looks, folders) if each]
+        if not seen or arms[run][1]:
+            continue
+        cells = [_at(seen, point) for point in POINTS]
+        rows.append([arms[run][0], *cells])
+    return _table(rows, left=1) if len(rows) > 1 else ""
+
+
+def _at(seen: Sequence[Sequence[Mapping[str, float]]], point: int) -> str:
+    """The mean over seeds of the last look within so many queries; nothing for a run that ended before half of them."""
+    values = []
+    for own in seen:
+        within = [look for look in own if look["queries"] <= point]
+        if within and own[-1]["queries"] >= point / 2:
+            values.append(within[-1]["truth"])
+    return f"{sum(values) / len(values):+.3f}" if values else "–"
+
+
+def _hacking(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Path]]) -> str:
+    """What the learned reward and the truth did."""
+    rows = [["learned reward", "it rose by", "truth at its best look", "step", "truth at the end"]]
+    for run, folders in done.items():
+        seen = [each for each in map(looks, folders) if each]
+        if not seen or not arms[run][1]:
+            continue
+        best = [max(range(len(own)), key=lambda place, own=own: own[place]["truth"]) for own in seen]
+        tops = [own[place]["truth"] for own, place in zip(seen, best, strict=True)]
+        parts = [own[-1]["training"] for own in seen], tops, [own[-1]["truth"] for own in seen]
+        rose, top, end = (f"{sum(each) / len(each):+.3f}" for each in parts)
+        when = f"{sum(best) / len(best) + 1:.1f} of {len(seen[0])} looks"
+        rows.append([arms[run][0], rose, top, when, end])
+    return _table(rows, left=1) if len(rows) > 1 else ""
+
+
+def _table(rows: Sequence[Sequence[str]], *, left: int) -> str:
+    lines = [rows[0], ["---"] * left + ["---:"] * (len(rows[0]) - left), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,105 @@
+"""The script behind the tables of reward gradients: arms that resolve, a learned reward that opens, tables by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from reelign.errors import ReelignError
+from reelign.opening import SECTIONS, resolve_section
+from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.rewards import Reward
+from reelign.spriteworld.world import sample_mix
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> tuple[ModuleType, ModuleType, ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import reward_gradient_evidence
+        import reward_gradient_table
+        import small_reward
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return reward_gradient_evidence, reward_gradient_table, small_reward
+
+
+def test_every_arm_has_valid_settings(scripts: tuple[ModuleType, ...]) -> None:
+    script = scripts[0]
+    kinds = {}
+    for name, arm in script.ARMS.items():
+        own = script.merged(script.SETTINGS["align"], arm.settings)
+        further = {"real": "real.csv"} if own.get("data_anchor") else {}
+        found = resolve_section("align", [("the script", {**own, **further, "run": name})])
+        kinds[name] = type(found).__name__
+        if isinstance(found, RewardGradientSettings):
+            assert found.watch.every
+    assert set(kinds.values()) == {"RewardGradientSettings", "OnlineSettings", "AlignSettings"}
+    assert set(script.SETTINGS) <= set(SECTIONS)
+    assert {arm.learned for arm in script.ARMS.values() if arm.headline} == {True, False}
+
+
+def test_the_small_reward_learns_opens_and_has_a_gradient(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
+    small = scripts[2]
+    videos, prompts, *_ = sample_mix(10, torch.Generator().manual_seed(0))
+    correlation = small.fit(videos, prompts, torch.linspace(0, 1, 10), tmp_path / "reward.safetensors", steps=2)
+    assert -1 <= correlation <= 1
+    reward = small.SmallReward(model=str(tmp_path / "reward.safetensors"))
+    assert isinstance(reward, Reward)
+    leaf = videos[:2].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(reward.score(leaf, prompts[:2])["guess"].sum(), leaf)
+    assert bool(gradient.any())
+
+
+def finished(folder: Path, run: str, *, truth: list[float], training: list[float], name: str) -> None:
+    """A run as the stages leave it: a base of 0.5, looks every 20 steps of 8 queries, gains of 0.1 and 0.2."""
+    own = folder / "seed-0" / "runs" / run
+    (own / "watch").mkdir(parents=True)
+    scores = {f"training/{name}": [0.4, 0.6]} | ({} if name == "overall" else {"held_out/overall": [0.5, 0.5]})
+    (own / "watch" / "base.json").write_text(json.dumps({"scores": scores}))
+    lines: list[dict[str, Any]] = []
+    for step in range(1, 20 * len(truth) + 1):
+        line = {"step": step, "seconds": 3.0, "reward/queries": 8.0 * step}
+        if step % 20 == 0:
+            place = step // 20 - 1
+            line |= {f"watch/training/{name}": training[place], "watch/seconds": 1.0}
+            line |= {} if name == "overall" else {"watch/held_out/overall": truth[place]}
+        lines.append(line)
+    (own / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for split, gain in (("held_out", 0.1), ("train", 0.2)):
+        result = {
+            "comparison": {"prompts": 2, "seeds": 1},
+            "base_scores": {"VQ": [0.5, 0.5], "MQ": [0.5, 0.5]},
+            "aligned_scores": {"VQ": [0.5 + gain] * 2, "MQ": [0.5 + gain] * 2},
+        }
+        (own / f"evaluation-{split}.json").write_text(json.dumps(result))
+
+
+def test_the_tables_say_what_the_runs_left(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
+    table = scripts[1]
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\n{table.END}\nafter")
+    arms = {"k1": ("K = 1", False), "learned": ("learned", True)}
+    with pytest.raises(ReelignError, match="holds no evaluated run"):
+        table.write_tables(tmp_path, arms, page)
+    finished(tmp_path, "k1", truth=[0.0] * 5, training=[0.55, 0.6, 0.65, 0.7, 0.75], name="overall")
+    finished(tmp_path, "learned", truth=[0.55, 0.6, 0.4], training=[0.7, 0.9, 1.5], name="guess")
+    table.write_tables(tmp_path, arms, page)
+    text = page.read_text()
+    assert text.startswith("before")
+    assert text.endswith("after")
+    # 100 steps of 8 videos and 3 s.
+    assert "| K = 1 | 1 | 800 | 5.0 | +0.100 [+0.100, +0.100] | +0.200 [+0.200, +0.200] |" in text
+    # 500 queries are 62 steps, three looks: 0.65 less 0.5; 800 are all; of 5000 the run has less than half.
+    assert "| K = 1 | +0.150 | +0.250 | +0.250 | – | – |" in text
+    assert "| learned | +1.000 | +0.100 | 2.0 of 3 looks | -0.100 |" in text
+    table.write_tables(tmp_path, arms, page)
+    assert page.read_text().count("+1.000") == 1
