@@ -14,6 +14,7 @@ from reelign.objectives.ranking import (
     bradley_terry_ties_loss,
     score_regression_loss,
 )
+from reelign.objectives.reward_gradient import RewardGradient, attenuated_mean, reward_gradient_loss
 from reelign.objectives.rwr import RWR, reward_weights, rwr_loss
 from reelign.objectives.segments import segment_dpo_loss, temporal_segments
 from reelign.objectives.sft import SFT, sft_loss
@@ -27,9 +28,11 @@ __all__ = [
     "AutoBeta",
     "BradleyTerry",
     "BradleyTerryTies",
+    "RewardGradient",
     "ScoreRegression",
     "anchored_loss",
     "answer_token_loss",
+    "attenuated_mean",
     "beta_at",
     "bradley_terry_loss",
     "bradley_terry_ties_loss",
@@ -42,6 +45,7 @@ __all__ = [
     "kto_baseline",
     "kto_loss",
     "mean_beta",
+    "reward_gradient_loss",
     "reward_weights",
     "rwr_loss",
     "score_regression_loss",
