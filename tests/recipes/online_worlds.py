@@ -61,6 +61,7 @@ class Light(Reward):
 class Glance(Light):
     """Looks at the first frame alone."""
 
+    name = "glance"
     dimensions = ("first",)
 
     def frames_read(self, count: int) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,11 @@ from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_feedback import PanelFeedback, RewardFeedback, Shown
 from reelign.recipes.online_selection import Selection
 from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
+from reelign.recipes.watch_settings import WatchSettings
+from reelign.rewards import Videos
 from reelign.rewards.judging import RewardUse
 from reelign.training import TrainerSettings
+from reelign.training.looks import read_look
 from reelign.training.reference_policy import EMA, Curriculum, Fixed, Gated
 from training.processes import PROCESSES, run_in_ranks
 
@@ -136,6 +141,37 @@ def test_a_judge_of_latents_needs_no_vae(
     assert logged(tmp_path)[-1]["reward_spread/mean"] > 0
 
 
+def test_with_overlap_the_first_videos_are_judged_while_the_next_are_sampled(
+    tmp_path: Path, tiny_wan_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge waits with its first videos until the second ones are being sampled; the scores are the same."""
+    generators = [load_generator(str(tiny_wan_folder)) for _ in range(2)]
+    own, sampling, calls = type(generators[0]).sample, threading.Event(), itertools.count()
+
+    def told(self: Generator, *further: Any, **named: Any) -> Tensor:
+        if next(calls) == 1:
+            sampling.set()
+        return own(self, *further, **named)
+
+    class Waiting(Light):
+        def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
+            assert sampling.wait(20)
+            return super().score(videos, prompts, fps=fps)
+
+    for name, generator, reward in zip(("turns", "beside"), generators, (Light(), Waiting()), strict=True):
+        if name == "beside":
+            monkeypatch.setattr(type(generator), "sample", told)
+        align_online(
+            world(tmp_path / name, str(tiny_wan_folder)),
+            generator,
+            settings(1, overlap=name == "beside"),
+            sampling=SAMPLING,
+            feedback=RewardFeedback(reward, RewardUse()),
+        )
+    assert_same(tmp_path / "turns", tmp_path / "beside")
+    assert logged(tmp_path / "beside")[0]["seconds/score"] > 0
+
+
 def test_what_gives_nothing_is_dropped_counted_and_named(tmp_path: Path, tiny_wan_folder: Path) -> None:
     """Groups are judged one at a time: the first cannot be scored, the next three are alike, and the rest differ."""
     done = align(tmp_path, str(tiny_wan_folder), settings(3), Light(blind=1, equal=3))
@@ -154,6 +190,7 @@ def test_what_gives_nothing_is_dropped_counted_and_named(tmp_path: Path, tiny_wa
         align(tmp_path, str(tiny_wan_folder), settings(3, run="useless", patience=2), Light(blind=1, equal=3))
 
 
+@pytest.mark.slow
 def test_rollouts_of_the_base_are_those_of_the_first_step_whatever_the_policy_became(
     tmp_path: Path, tiny_wan_folder: Path
 ) -> None:
@@ -231,6 +268,7 @@ def test_samples_that_the_ranks_cannot_share_wait_for_the_next_step(tmp_path: Pa
     assert max(row.get("online/staleness", 0) for row in rows) > 0
 
 
+@pytest.mark.slow
 def test_judges_that_compare_and_swapped_sides(tmp_path: Path, tiny_wan_folder: Path) -> None:
     """Swapped pairs at the reference have the same loss and the opposite gradient: the same norm."""
     rows = []
@@ -243,6 +281,26 @@ def test_judges_that_compare_and_swapped_sides(tmp_path: Path, tiny_wan_folder: 
     assert rows[0]["loss"] == rows[1]["loss"] == pytest.approx(0.693147, abs=1e-5)
     assert rows[0]["chosen_error"] != rows[1]["chosen_error"]
     assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-4)
+
+
+def test_a_gated_reference_follows_the_watch_s_held_out_judges(tmp_path: Path, tiny_wan_folder: Path) -> None:
+    """At level 0.5 it moves exactly where the mean of what they say rose above that of the last move."""
+    judges = ("recipes.online_worlds:Glance",)
+    watch = WatchSettings(
+        every=1, held_out=judges, proxies=(), prompts=("a disc moves", "a red disc"), seeds=1, shown=0
+    )
+    how = settings(3, reference=Gated(every=1, level=0.5), watch=watch, trainer={"learning_rate": 0.03})
+    done = align(tmp_path, str(tiny_wan_folder), how, Light())
+    rows = logged(tmp_path)
+    (name,) = {key for key in rows[0] if key.startswith("watch/held_out/")}
+    base, _ = read_look(tmp_path / "runs" / "online" / "watch" / "base.json")
+    best = float(base.scores[name.removeprefix("watch/")].mean())
+    moves = 0
+    for row in rows:
+        if row[name] > best:
+            best, moves = row[name], moves + 1
+        assert row["reference/moves"] == moves
+    assert done.stopped is None
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_a_reward_that_normalises_by_group_sees_whole_groups(shown: Shown) -> No
     reward = Composed(parts=[Part(reward=light, weights={"first": 1.0}, normalise="group")])
     found = RewardFeedback(reward, RewardUse(batch_size=4)).scores(shown)
     assert [shape[0] for shape in light.shapes] == [3, 3]
-    torch.testing.assert_close(found["overall"].mean(dim=1), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found["overall"].mean(dim=1), torch.zeros(2), atol=1e-3, rtol=0)
 
 
 def test_a_reward_s_dimensions_and_ties_are_those_asked_for() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pytest
 import torch
 
+from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning
 from reelign.objectives import DPO, KTO, RWR, SFT
-from reelign.recipes.online_samples import Samples, picks
+from reelign.recipes.online_samples import Samples, picks, read_samples, write_samples
 from reelign.recipes.online_selection import Selected
 from reelign.training import PairBatch, VideoBatch
 
@@ -26,10 +29,10 @@ def test_pairs_of_dpo_stand_chosen_first_and_swapped_the_other_way_round() -> No
 
 
 def test_kto_labels_the_same_videos() -> None:
-    found = picks(KTO(), FOUND, SCORES, WEIGHTS, top=1)
-    assert found.places[:, :2].tolist() == [[2, 0], [-1, -1], [0, 1]]
+    found = picks(KTO(), FOUND, SCORES, WEIGHTS, top=2)
+    assert found.places.tolist() == [[2, 0, -1, -1], [-1] * 4, [0, 1, 2, 3]]
     assert found.values is not None
-    assert found.values.tolist() == [[True, False]] * 3
+    assert found.values.tolist() == [[True, False, True, False]] * 3
     assert found.sides == 1
 
 
@@ -54,7 +57,7 @@ def test_rwr_weighs_all_scored_candidates_of_a_group_with_a_preference() -> None
     assert turned[0, 0] == turned[0, :3].max()
 
 
-def test_samples_become_batches_and_files_and_come_back() -> None:
+def test_samples_become_batches_and_files_and_come_back(tmp_path: Path) -> None:
     latents = torch.randn(3, 2, 4, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     one = Samples(latents[:1], torch.tensor([1]), torch.tensor([5]), None, ("a",))
     both = one.and_then(Samples(latents[1:], torch.tensor([0, 1]), torch.tensor([6, 6]), None, ("b", "c")))
@@ -63,8 +66,13 @@ def test_samples_become_batches_and_files_and_come_back() -> None:
     assert isinstance(batch, PairBatch)
     assert batch.conditioning["text"].tolist() == [[11.0], [10.0], [11.0]]
     assert (batch.seed, batch.names) == (7, ("a", "b", "c"))
-    again = Samples.named(both.tensors(), both.names, torch.device("cpu"))
+    for step in (1, 2, 3):
+        write_samples(tmp_path / f"current-{step}.safetensors", both, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current-2.safetensors", "current-3.safetensors"]
+    again = read_samples(tmp_path / "current-3.safetensors", both.names, torch.device("cpu"))
     assert torch.equal(again.latents, latents)
     assert torch.equal(again.made_at, both.made_at)
     assert isinstance(Samples(latents[:, 0], both.rows, both.made_at).batch(text, 0), VideoBatch)
+    with pytest.raises(ReelignError, match=r"current-1\.safetensors"):
+        read_samples(tmp_path / "current-1.safetensors", both.names, torch.device("cpu"))
     assert both.part(slice(1, None)).names == ("b", "c")

@@ -71,6 +71,11 @@ def align_online(
     content = {**model_content(generator), "data": _data_key(settings, prompts, how), "align": asdict(settings)}
     feedback = feedback or open_feedback(settings.judge, feedback_settings(settings))
     settings.selection.of(feedback.dimensions)
+    if settings.overlap and not feedback.reads_pixels:
+        raise ReelignError(
+            f"{settings.judge} reads latents through the very denoiser that samples, and cannot judge beside it.",
+            "Set overlap=false.",
+        )
     with ranks.first():
         if ranks.main:
             check_claim(folder, content, OnlineSettings)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +83,15 @@ def seen(scores: Mapping[str, Tensor]) -> dict[str, float]:
             found[f"reward/{name}"] = float(torch.cat(groups).mean())
             found[f"reward_spread/{name}"] = float(torch.stack([each.std() for each in groups]).mean())
     return found
+
+
+class AtOnce(Executor):
+    """Does what it is given before it is given more: an executor for what may, but need not, be done beside."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 class Clock:

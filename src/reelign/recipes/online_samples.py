@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning
 from reelign.objectives import DPO, KTO, RWR, SFT
+from reelign.recipes.generation import write_tensors
 from reelign.recipes.online_selection import Selected, totals
 from reelign.recipes.settings import Objective
 from reelign.training import PairBatch, VideoBatch
@@ -127,17 +132,31 @@ class Samples:
         return found
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a file; `named` turns back."""
+        """For a file."""
         found = {"latents": self.latents, "rows": self.rows, "made_at": self.made_at}
         found |= {} if self.values is None else {"values": self.values}
         return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
 
-    @staticmethod
-    def named(tensors: Mapping[str, Tensor], names: Sequence[str], device: torch.device) -> Samples:
-        return Samples(
-            tensors["latents"].to(device),
-            tensors["rows"],
-            tensors["made_at"],
-            tensors.get("values"),
-            tuple(names),
-        )
+
+def write_samples(file: Path, samples: Samples, *, keep: int) -> None:
+    """Write samples, whole or not at all, and drop all but the newest `keep` files of that name; names stay outside."""
+    write_tensors(file, samples.tensors())
+    name = file.name.partition("-")[0]
+    for old in sorted(file.parent.glob(f"{name}-*.safetensors"))[:-keep]:
+        old.unlink()
+
+
+def read_samples(file: Path, names: Sequence[str], device: torch.device) -> Samples:
+    """What `write_samples` wrote, and the samples' names.
+
+    Raises:
+        ReelignError: the file is gone or damaged.
+    """
+    try:
+        found = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ReelignError(
+            f"The samples that the last checkpoint goes on with cannot be read: {file}: {error}",
+            "Put the file back, or remove the newest checkpoint; the run goes on from the one before.",
+        ) from error
+    return Samples(found["latents"].to(device), found["rows"], found["made_at"], found.get("values"), tuple(names))

@@ -94,6 +94,9 @@ class OnlineSettings(StepSettings):
     rollouts: Literal["fresh", "base"] = "fresh"
     """`base` samples all candidates from the model as it was before any training: offline training on as many pairs and
     in as many steps, from the same noise."""
+    overlap: bool = False
+    """Judge what is sampled while the next candidates are: worth it where the judge is on a device or machine of its
+    own. The same scores, and samples, either way."""
     reuse: int = 1
     """Steps that train on the same samples, each with draws of its own; above 1 they are stale from the second on."""
     patience: int = 10

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
-from reelign.errors import ReelignError
-from reelign.recipes.generation import write_tensors
-from reelign.recipes.online_counts import Clock, Counts, seen
+from reelign.recipes.online_counts import AtOnce, Clock, Counts, seen
 from reelign.recipes.online_feedback import Feedback, Shown
-from reelign.recipes.online_samples import Picks, Samples, picks
+from reelign.recipes.online_samples import Picks, Samples, picks, read_samples, write_samples
 from reelign.recipes.online_selection import Selected, select
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.rewards.failures import Failures
 from reelign.training import PairBatch, Policy, Stream, VideoBatch
 from reelign.training.policy import Weights
-from reelign.training.rollouts import Group, Sampler
+from reelign.training.rollouts import Group, Rollout, Sampler, next_groups
 
 BUFFERS = "rollouts"
 
@@ -145,21 +143,31 @@ class OnlineStream:
     def _judged(self, groups: list[Group], clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         """This rank's candidates (groups, candidates, C, F, H, W), and all ranks' scores {dimension: (groups,
         candidates)}. A candidate that is not finite has no score."""
-        ranks, settings = self.policy.ranks, self.settings
-        weights: Weights = "base" if settings.rollouts == "base" else "policy"
-        latents, scores = [], []
-        with clock.time("rollout"):
-            for rollout in self.sampler.roll_out(self.policy, groups[ranks.rows(len(groups))], weights=weights):
-                seed = seed_from(settings.seed, "judge", *(each for group in rollout.groups for each in group.seeds))
-                shown = Shown(rollout, self.policy.generator, self.sampler, self.fps, seed, clock)
-                with clock.time("score"), torch.no_grad():
-                    found = self.feedback.scores(shown)
-                lost = ~rollout.latents.isfinite().flatten(2).all(dim=2).cpu()
-                each = [found[name].masked_fill(lost, torch.nan) for name in self.feedback.dimensions]
-                scores.append(torch.stack(each, dim=1))
-                latents.append(rollout.latents)
-        together = ranks.gather(torch.cat(scores)).unbind(dim=1)
+        ranks, overlap = self.policy.ranks, self.settings.overlap
+        weights: Weights = "base" if self.settings.rollouts == "base" else "policy"
+        judging = Clock(clock.device) if overlap else clock
+        made = self.sampler.roll_out(self.policy, groups[ranks.rows(len(groups))], weights=weights)
+        latents, waiting = [], []
+        with ThreadPoolExecutor(1) if overlap else AtOnce() as judge:
+            with clock.time("rollout"):
+                for rollout in made:
+                    waiting.append(judge.submit(self._scores, rollout, judging))
+                    latents.append(rollout.latents)
+            with clock.time("waiting"):
+                scores = torch.cat([each.result() for each in waiting])
+        if overlap:
+            clock.seconds |= judging.seconds
+        together = ranks.gather(scores).unbind(dim=1)
         return torch.cat(latents), dict(zip(self.feedback.dimensions, together, strict=True))
+
+    @torch.no_grad()
+    def _scores(self, rollout: Rollout, clock: Clock) -> Tensor:
+        """(groups, dimensions, candidates) of what was sampled together."""
+        seed = seed_from(self.settings.seed, "judge", *(each for group in rollout.groups for each in group.seeds))
+        with clock.time("score"):
+            found = self.feedback.scores(Shown(rollout, self.policy.generator, self.sampler, self.fps, seed, clock))
+        lost = ~rollout.latents.isfinite().flatten(2).all(dim=2).cpu()
+        return torch.stack([found[name].masked_fill(lost, torch.nan) for name in self.feedback.dimensions], dim=1)
 
     def _samples(self, groups: list[Group], held: Tensor, chosen: Picks) -> Samples | None:
         """What was chosen of all ranks' candidates; None where nothing was."""
@@ -179,17 +187,10 @@ class OnlineStream:
         )
 
     def _groups(self) -> list[Group]:
-        """The groups of this rollout over all ranks: the next prompts of an endless shuffle, each with its noise."""
-        seed, count = self.settings.seed, self.settings.prompts * self.policy.ranks.count
+        """Those of this rollout over all ranks."""
+        count, candidates = self.settings.prompts * self.policy.ranks.count, self.settings.rollout.candidates
         first = self.counts.rollouts * count
-        found = []
-        for position in range(first, first + count):
-            epoch, place = divmod(position, len(self.prompts))
-            order = torch.randperm(len(self.prompts), generator=generator_from(seed, "prompts", epoch))
-            row = int(order[place])
-            seeds = [seed_from(seed, "candidate", position, index) for index in range(self.settings.rollout.candidates)]
-            found.append(Group(self.prompts[row], row, seeds))
-        return found
+        return next_groups(self.prompts, first, count, candidates=candidates, seed=self.settings.seed)
 
     def _count(self, groups: list[Group], scores: dict[str, Tensor], found: Sequence[Selected]) -> None:
         names = [f"{group.prompt!r} with seed {seed}" for group in groups for seed in group.seeds]
@@ -216,9 +217,7 @@ class OnlineStream:
     def _written(self, name: str, samples: Samples) -> dict[str, Any]:
         file = self.folder / f"{name}-{self.step:06d}.safetensors"
         if self.policy.ranks.main:
-            write_tensors(file, samples.tensors())
-            for old in sorted(self.folder.glob(f"{name}-*.safetensors"))[: -self.settings.trainer.keep_checkpoints - 1]:
-                old.unlink()
+            write_samples(file, samples, keep=self.settings.trainer.keep_checkpoints + 1)
         return {"file": file.name, "names": list(samples.names)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -232,11 +231,4 @@ class OnlineStream:
     def _read(self, told: dict[str, Any] | None) -> Samples | None:
         if told is None:
             return None
-        try:
-            tensors = load_file(self.folder / told["file"])
-        except OSError as error:
-            raise ReelignError(
-                f"The samples that the last checkpoint goes on with cannot be read: {error}.",
-                "Put the file back, or remove the newest checkpoint; the run goes on from the one before.",
-            ) from error
-        return Samples.named(tensors, told["names"], self.policy.generator.device)
+        return read_samples(self.folder / told["file"], told["names"], self.policy.generator.device)

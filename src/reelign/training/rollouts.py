@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.training.policy import Policy, Weights
 
@@ -21,6 +22,20 @@ class Group:
     """Of its text conditioning."""
     seeds: list[int]
     """Of each candidate's noise."""
+
+
+def next_groups(prompts: Sequence[str], first: int, count: int, *, candidates: int, seed: int) -> list[Group]:
+    """Groups `first` to `first + count` of an endless shuffle of the prompts, each candidate with noise of its own.
+
+    They are a function of place and seed alone: the same however they are cut into steps and over ranks.
+    """
+    found = []
+    for position in range(first, first + count):
+        epoch, place = divmod(position, len(prompts))
+        row = int(torch.randperm(len(prompts), generator=generator_from(seed, "prompts", epoch))[place])
+        seeds = [seed_from(seed, "candidate", position, index) for index in range(candidates)]
+        found.append(Group(prompts[row], row, seeds))
+    return found
 
 
 @dataclass(frozen=True)
