@@ -44,8 +44,8 @@ SETTINGS = {
     "latent_reward": {
         "blocks": 2,
         "epochs": 0,
-        "trainer": {"steps": 400, "learning_rate": 3e-4, "schedule": "cosine", "checkpoint_every": 100},
-        "watch": {"every": 100},
+        "trainer": {"steps": 400, "learning_rate": 2e-4, "checkpoint_every": 100},
+        "watch": {"every": 50, "patience": 3},
     },
     "evaluate": {"seeds": 4},
 }
