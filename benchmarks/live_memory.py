@@ -25,8 +25,9 @@ class LiveMemory(TorchDispatchMode):
 
     def __init__(self, held: Any = (), *, fake: bool = False) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.host = 0
         self.fake = fake
+        self._elsewhere = False
         self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._count(held)
 
@@ -48,8 +49,20 @@ class LiveMemory(TorchDispatchMode):
             return
         size = storage.nbytes()
         self._known[storage] = size
+        if self._elsewhere:
+            self.host += size
+            return
         self.now += size
         weakref.finalize(storage, self._leave, size)
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Tensors made in the block lie in the host's memory: `host` sums them, `now` and `peak` pass them by."""
+        self._elsewhere = True
+        try:
+            yield
+        finally:
+            self._elsewhere = False
 
     def _leave(self, size: int) -> None:
         self.now -= size

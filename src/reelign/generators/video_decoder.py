@@ -37,7 +37,7 @@ class VideoDecoder(abc.ABC):
     """One subclass per kind of VAE; the pieces' frames, joined, are those of diffusers' own `vae.decode`.
 
     Args:
-        vae: a diffusers autoencoder of one of `vae_classes`, without tiling, which has no exact pieces.
+        vae: a diffusers autoencoder of one of `vae_classes`.
     """
 
     vae_classes: ClassVar[tuple[str, ...]]
@@ -77,7 +77,16 @@ class VideoDecoder(abc.ABC):
         return pixels
 
     def pieces(self, num_latents: int) -> list[Piece]:
-        """The pieces of a clip of `num_latents` latent frames, in order."""
+        """The pieces of a clip of `num_latents` latent frames, in order.
+
+        Raises:
+            ReelignError: the VAE decodes in tiles, whose blended seams no piece would show.
+        """
+        if getattr(self.vae, "use_tiling", False):
+            raise ReelignError(
+                f"The {type(self.vae).__name__} decodes in tiles, which has no exact pieces along time.",
+                "Call disable_tiling() on the pipeline's VAE: the pieces take less memory than the tiles.",
+            )
         found: list[Piece] = []
         latents = frames = 0
         for size in self.sizes(num_latents):

@@ -88,21 +88,28 @@ def decoded_gradient(
     leaf = latents.detach().requires_grad_()
     with torch.enable_grad():
         raw = generator.unnormalised(leaf)
-    decoder = generator.decoder
-    pieces, graded = chosen_pieces(decoder, raw.shape[2], settings)
+    loss, raw_gradient, metrics = decoder_gradient(generator.decoder, raw.detach(), loss_of_pixels, settings)
+    (found,) = torch.autograd.grad(raw, leaf, raw_gradient)
+    return DecodedGradient(loss, found, metrics)
+
+
+def decoder_gradient(
+    decoder: VideoDecoder, latents: Tensor, loss_of_pixels: Callable[[Tensor], Tensor], settings: DecodeSettings
+) -> DecodedGradient:
+    """`decoded_gradient` for a decoder alone: latents, and the gradient, are as the VAE takes them."""
+    pieces, graded = chosen_pieces(decoder, latents.shape[2], settings)
     frames = settings.frames or [frame for piece in pieces for frame in piece.frames]
     staged = settings.mode == "reverse"
     again = settings.checkpoint_blocks if settings.checkpoint_blocks is not None else staged or not decoder.flat
     with decoder.running_again() if again else contextlib.nullcontext():
         if settings.mode == "whole":
-            pixels, pull = decode_whole(decoder, raw.detach(), pieces)
+            pixels, pull = decode_whole(decoder, latents, pieces)
         else:
             offload = staged if settings.offload is None else settings.offload
-            pixels, pull = decode_in_pieces(decoder, raw.detach(), pieces, graded=graded, offload=offload)
+            pixels, pull = decode_in_pieces(decoder, latents, pieces, graded=graded, offload=offload)
         loss, gradient, outside = pixel_gradient(pixels, places(pieces, frames), loss_of_pixels, settings.clamp)
         del pixels
-        raw_gradient = pull(gradient)
-    (found,) = torch.autograd.grad(raw, leaf, raw_gradient)
+        found = pull(gradient)
     counts = {"decode/pieces": len(pieces), "decode/graded_pieces": len(graded), "decode/outside": outside}
     return DecodedGradient(loss, found, {name: float(count) for name, count in counts.items()})
 

@@ -11,11 +11,10 @@ This is the chain rule of the plain decode and no approximation: the gradient cr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from reelign.generators.video_decoder import Cache, Piece, VideoDecoder
 
@@ -56,7 +55,7 @@ def decode_in_pieces(
     with torch.no_grad():
         for piece in pieces:
             if piece in kept:
-                caches[piece] = _moved(cache, "cpu") if offload else cache
+                caches[piece] = to_host(cache) if offload else cache
             part, cache = decoder(_part(latents, piece), cache if decoder.causal else None)
             if joined is None:
                 frames = sum(len(each.frames) for each in pieces)
@@ -70,18 +69,12 @@ def decode_in_pieces(
         for piece in sorted(kept, key=lambda piece: piece.latents.start, reverse=True):
             start = starts[piece]
             own = gradient[:, :, start : start + len(piece.frames)]
-            inner, later = _pulled(
-                decoder, _part(latents, piece), _moved(caches.pop(piece), latents.device), own, later
-            )
+            given = to_device(caches.pop(piece), latents.device)
+            inner, later = _pulled(decoder, _part(latents, piece), given, own, later)
             found[:, :, piece.latents.start : piece.latents.stop] = inner
         return found
 
     return joined, pull
-
-
-def cache_bytes(cache: Cache) -> int:
-    """Bytes of the tensors in a cache."""
-    return sum(leaf.nbytes for leaf in tree_flatten(cache)[0] if isinstance(leaf, Tensor))
 
 
 def _pulled(
@@ -119,16 +112,20 @@ def _tensors(cache: Cache) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(cache)[0] if isinstance(leaf, Tensor)]
 
 
-def _moved(cache: Cache, device: torch.device | str) -> Cache:
-    entries, spec = tree_flatten(cache)
-    return tree_unflatten([_on(entry, torch.device(device)) for entry in entries], spec)
+def to_host(cache: Cache) -> Cache:
+    """A cache in the host's memory; on the CPU it stays as it is."""
+    return tree_map_only(Tensor, lambda tensor: _on(tensor, torch.device("cpu")), cache)
 
 
-def _on(entry: Any, device: torch.device) -> Any:
-    if not isinstance(entry, Tensor) or entry.device == device:
-        return entry
-    if entry.is_cuda and device.type == "cpu" and torch.cuda.is_available():
+def to_device(cache: Cache, device: torch.device) -> Cache:
+    """A cache where it is computed with; there already, it stays as it is."""
+    return tree_map_only(Tensor, lambda tensor: _on(tensor, device), cache)
+
+
+def _on(tensor: Tensor, device: torch.device) -> Tensor:
+    if tensor.device == device:
+        return tensor
+    if tensor.is_cuda and device.type == "cpu":
         # Pinned, so that the copy runs beside the kernels; the way back waits for it on the same stream.
-        host = torch.empty_like(entry, device=device, pin_memory=True)
-        return host.copy_(entry, non_blocking=True)
-    return entry.to(device, non_blocking=True)
+        return torch.empty_like(tensor, device=device, pin_memory=True).copy_(tensor, non_blocking=True)
+    return tensor.to(device, non_blocking=True)
