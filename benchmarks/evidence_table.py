@@ -18,30 +18,40 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.records.bootstrap import paired_bootstrap
 
-BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
+
+def markers(name: str) -> tuple[str, str]:
+    """What stands before and behind a table in a page."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+
+
+BEGIN, END = markers("evidence")
 MATCHED = "-matched"
 RESAMPLES = 2000
 
 
-def write_table(folder: Path, arms: Mapping[str, str], page: Path) -> None:
+def write_table(
+    folder: Path, arms: Mapping[str, str], page: Path, *, name: str = "evidence", script: str = "evidence.py"
+) -> None:
     """Put the table into the page, in place of the one that is there.
 
     Args:
         folder: of the seeds.
         arms: name to what it is, in the table's order.
-        page: has the two markers.
+        page: has the two markers `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+        name: of the markers.
+        script: that made it.
     Raises:
         ReelignError: nothing is evaluated yet, or the page has no markers.
     """
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    text, (begin, end) = page.read_text(), markers(name)
+    if begin not in text or end not in text:
+        raise ReelignError(f"{page} has no place for the table.", f"Put {begin} and {end} where it shall stand.")
     found = {run: results_of(folder, run) for arm in arms for run in (arm, arm + MATCHED)}
     found = {run: results for run, results in found.items() if results}
     if not found:
         raise ReelignError(f"{folder} holds no evaluated run.", "Run some arms first.")
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    write_text(page, f"{before}\n\n{_head(folder, found)}\n\n{_rows(arms, found)}\n\n{after}")
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    write_text(page, f"{before}\n\n{_head(folder, found, script)}\n\n{_rows(arms, found)}\n\n{after}")
 
 
 def results_of(folder: Path, run: str) -> dict[int, dict[str, Any]]:
@@ -62,13 +72,13 @@ def differences(result: Mapping[str, Any], dimension: str) -> Tensor:
     return (after - before).mean(dim=0).reshape(result["comparison"]["prompts"], -1)
 
 
-def _head(folder: Path, found: Mapping[str, Mapping[int, Any]]) -> str:
+def _head(folder: Path, found: Mapping[str, Mapping[int, Any]], script: str) -> str:
     one = next(iter(next(iter(found.values())).values()))["comparison"]
     where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     costs = [json.loads(line) for path in folder.glob("seed-*/costs.jsonl") for line in path.read_text().splitlines()]
     hours = sum(cost["seconds"] for cost in costs) / 3600
     return (
-        f"Written by `benchmarks/evidence.py` on {time.strftime('%Y-%m-%d')} ({where}; {hours:.1f} hours in all). "
+        f"Written by `benchmarks/{script}` on {time.strftime('%Y-%m-%d')} ({where}; {hours:.1f} hours in all). "
         f"A gain is the change of the true reward on {one['prompts']} held-out prompts, {one['seeds']} videos each, "
         "base and aligned under the same noise; in brackets its 95 % interval over prompts, the training seeds' videos "
         "taken together; ± is the standard deviation over training seeds. Drift is the mean squared distance of the "

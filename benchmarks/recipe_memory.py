@@ -1,5 +1,7 @@
 """What a training step of a recipe file holds in memory: `python benchmarks/recipe_memory.py recipes/*.yaml`.
 
+Of an online recipe it is the step that learns, at the size of its rollouts.
+
 The published model at full size by fake tensors: the very code of a step runs on one micro-batch and every tensor's
 bytes are counted, but nothing is computed. Adam's two fp32 numbers a trained parameter are added. An allocator and a
 device's context come on top, 10 to 15 %.
@@ -10,7 +12,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
@@ -19,14 +20,18 @@ from live_memory import LiveMemory
 from pair_memory import GIB, wan
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from reelign.config import read_yaml, resolve
-from reelign.generators import Generator, VideoSize
+from reelign.config import read_yaml
+from reelign.generators import Generator
 from reelign.generators.base import Conditioning
 from reelign.generators.cogvideox import CogVideoX
 from reelign.objectives import DPO
+from reelign.opening import resolve_section
+from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.settings import AlignSettings
+from reelign.recipes.settings import StepSettings
 from reelign.training import PairBatch, Policy
+from reelign.training.reference_policy import Fixed
 
 ADAM = 8
 """Bytes a parameter: two moments in fp32."""
@@ -42,18 +47,24 @@ def main(files: list[str]) -> None:
 def memory(file: Path) -> dict[str, int]:
     """Bytes of the weights, of the step's own peak over them, and of the optimiser."""
     recipe = read_yaml(file)
-    settings: AlignSettings = resolve(AlignSettings, [(str(file), recipe["align"])])
-    one = replace(settings, batch_size=settings.micro_batch_size, reference_slots=0)
+    settings: StepSettings = resolve_section("align", [(str(file), recipe["align"])])
+    sampling: GenerateSettings = resolve_section("generate", [(str(file), recipe["generate"])])
+    one = settings
+    if isinstance(settings, OnlineSettings):
+        sampling = settings.rollout.over(sampling)
+    else:
+        one = replace(settings, reference_slots=0)
+    moving = isinstance(settings, OnlineSettings) and not isinstance(settings.reference, Fixed)
     kept = settings.trainer.activation_checkpointing
     assert isinstance(settings.objective, DPO)
     # A noise table keeps its values: which of them are drawn is looked up in it.
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    generator = MODELS[file.name.split("-dpo")[0]](mode)
+    generator = MODELS[file.stem.rpartition("-")[0]](mode)
     with mode, mock.patch.object(torch.utils, "swap_tensors", _take):
-        policy = Policy(generator, settings.lora)
+        policy = Policy(generator, settings.lora, moving=moving)
         if kept != "none":
             generator.enable_activation_checkpointing(keep_attention=kept == "selective")
-        batch = _batch(generator, recipe["generate"], one.batch_size)
+        batch = _batch(generator, sampling, one.micro_batch_size)
         held = list(generator.pipeline.transformer.parameters())
         inputs = [batch.latents, *batch.conditioning.tensors.values()]
         weights = LiveMemory(held).now
@@ -68,8 +79,8 @@ def _take(old: torch.Tensor, new: torch.Tensor) -> None:
     old.data = new.data
 
 
-def _batch(generator: Generator, size: dict[str, Any], pairs: int) -> PairBatch:
-    shape = generator.latent_shape(VideoSize(size["num_frames"], size["height"], size["width"]))
+def _batch(generator: Generator, sampling: GenerateSettings, pairs: int) -> PairBatch:
+    shape = generator.latent_shape(Sampling.resolve(sampling, generator).size)
     config = generator.pipeline.transformer.config
     length, width = (
         (512, config.text_dim) if "text_dim" in config else (config.max_text_seq_length, config.text_embed_dim)

@@ -13,15 +13,18 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from reelign.config import parse_overrides, read_yaml, resolve
+from reelign.config import parse_overrides, read_yaml
 from reelign.errors import ReelignError
-from reelign.opening import SECTIONS, WORKSPACE_CONFIG, settings_of
+from reelign.opening import WORKSPACE_CONFIG, resolve_section, settings_of
+from reelign.recipes.online_settings import OnlineSettings
 from reelign.records import Workspace
 from reelign.stages import plan_alignment
 from reelign.video import write_video
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+METHODS = ("dpo", "online")
+RECIPES = sorted(path for method in METHODS for path in (ROOT / "recipes").glob(f"*-{method}.yaml"))
+"""Of `align` alone."""
 GIB = 2**30
 PRESETS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
 
@@ -32,13 +35,14 @@ def recipe(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_is_one_for_each_model_promised() -> None:
-    assert [path.stem for path in RECIPES] == ["cogvideox-2b-dpo", "wan2.1-1.3b-dpo"]
+    models = ("cogvideox-2b", "wan2.1-1.3b")
+    assert [path.stem for path in RECIPES] == [f"{model}-{method}" for model in models for method in METHODS]
     assert [path.stem for path in PRESETS] == ["ddp", "fsdp2", "single-gpu"]
 
 
 def test_every_section_is_valid(recipe: Path) -> None:
     for name, section in read_yaml(recipe).items():
-        assert resolve(SECTIONS[name], [(str(recipe), section)])
+        assert resolve_section(name, [(str(recipe), section)])
 
 
 def test_it_is_a_workspaces_settings_and_a_commands(recipe: Path, tmp_path: Path) -> None:
@@ -69,6 +73,8 @@ def test_memory_is_stated_as_it_was_computed(recipe: Path, monkeypatch: pytest.M
 
 def test_its_command_takes_a_file_of_pairs(recipe: Path, tiny_wan_folder: Path, tmp_path: Path) -> None:
     """The line of its header, with a miniature in the model's place; of two prompts one is held out."""
+    if "--pairs" not in recipe.read_text():
+        pytest.skip("makes its videos itself")
     workspace = Workspace.create(tmp_path / "ws", model=str(tiny_wan_folder))
     (workspace.root / WORKSPACE_CONFIG).write_text(recipe.read_text())
     rows = ["prompt,chosen,rejected"]
@@ -80,6 +86,23 @@ def test_its_command_takes_a_file_of_pairs(recipe: Path, tiny_wan_folder: Path, 
     assert "--pairs pairs.csv" in recipe.read_text()
     found = plan_alignment(workspace.root, pairs=tmp_path / "pairs.csv", lora={"rank": 2})
     assert (found.pairs, found.samples, found.held_out) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("model", ["wan2.1-1.3b", "cogvideox-2b"])
+def test_an_online_recipe_says_what_it_would_make(model: str, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """With a miniature in the model's place, which makes other sizes."""
+    recipe = ROOT / "recipes" / f"{model}-online.yaml"
+    workspace = Workspace.create(tmp_path / "ws", model=str(tiny_wan_folder))
+    workspace.add_prompts(["a red square", "a blue disc"], "train")
+    (workspace.root / WORKSPACE_CONFIG).write_text(recipe.read_text())
+    small = {"num_frames": 33, "height": 16, "width": 16}
+    found = plan_alignment(workspace.root, lora={"rank": 2}, rollout=small)
+    settings = found.settings
+    assert isinstance(settings, OnlineSettings)
+    assert (found.prompts, settings.reference.name, settings.watch.action) == (2, "curriculum", "roll_back")
+    assert "6,000 videos are sampled and judged" in "\n".join(found.told)
+    with pytest.raises(ReelignError, match="makes its videos itself"):
+        plan_alignment(workspace.root, pairs=tmp_path / "pairs.csv")
 
 
 def test_every_number_of_the_training_has_its_reason(recipe: Path) -> None:

@@ -328,6 +328,7 @@ def test_what_is_refused_before_anything_is_made(tmp_path: Path, tiny_wan_folder
     for how, told in (
         (settings(judge="reward:clipscor"), "Did you mean 'clipscore'"),
         (settings(reference=Gated()), "none are named"),
+        (settings(watch=WatchSettings(every=1, held_out=("vjepa",))), "Did you mean 'vjepa2'"),
         (settings(rollout=RolloutSettings(height=15)), "cannot make"),
         (settings(selection=Selection(weights={"TA": 1})), "no dimension 'TA'"),
     ):

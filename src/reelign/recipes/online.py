@@ -31,6 +31,7 @@ from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.recipes.watch import Watch, make_watch
 from reelign.records import Workspace, content_key, read_videos
+from reelign.rewards.opening import check_reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch
 from reelign.training.caches import cached_prompts, file_hash
 from reelign.training.checkpoints import checkpoint_folders
@@ -174,6 +175,9 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
             "A gated reference moves by judges that training does not see, and none are named.",
             "Name them in watch.held_out, or take another reference: reference.name=curriculum.",
         )
+    if settings.watch.every or isinstance(settings.reference, Gated):
+        for name in (*settings.watch.held_out, *settings.watch.proxies):
+            check_reward(name, **settings.watch.options.get(name, {}))
     prompts = training_prompts(workspace, limit)
     warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
     return prompts
