@@ -1,9 +1,12 @@
 """What a reward-gradient step costs beside its parts: `python benchmarks/reward_gradient_step.py`.
 
+With `--memory`, what it holds at most beside one graph of everything, at 33 frames.
+
 The parts are what no way of doing it can leave out: the sampling prefix without gradients, and one forward and backward
 each of the denoiser (its last step, guidance included), of the VAE's decoder and of the reward, each by plain autograd.
 The step is what `reelign align stream=reward_gradient` does, with the memory-saving ways of its defaults and without
-them. CPU seconds of this process on one thread, the least of several rounds in which all take turns.
+them. CPU seconds of this process on one thread, the least of several rounds in which all take turns. Memory is what
+lives at most during a step, weights and gradients included, caches on the host too (on a CPU there is no elsewhere).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from live_memory import LiveMemory
 
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import LastSteps, run, through
@@ -63,14 +67,41 @@ def main(steps: int, videos: int, rounds: int, model: str, reward_name: str) -> 
     return ratios
 
 
+def memory(frames: int, graded: int, videos: int, model: str, reward_name: str) -> dict[str, float]:
+    """Live bytes at most of each way, over those of one graph through sampler, decoder and reward."""
+    torch.set_num_threads(1)
+    settings = RewardGradientSettings(
+        reward=RewardChoice(name=reward_name), gradient=LastSteps(steps=graded), micro_batch_size=videos
+    )
+    bench = Bench(settings, graded + 2, videos, model, frames=frames)
+    ways: dict[str, Callable[[], None]] = {way: (lambda way=way: bench.step(way)) for way in WAYS}
+    peaks = {}
+    for name, call in {"one graph": bench.one_graph, **ways}.items():
+        call()  # gradients are there, and the first look at the reward is over
+        gradients = [each.grad for each in bench.policy.parameters.values()]
+        models = [
+            module for module in bench.policy.generator.pipeline.components.values() if hasattr(module, "parameters")
+        ]
+        held = [[*each.parameters(), *each.buffers()] for each in models]
+        with LiveMemory([held, gradients]) as live:
+            call()
+        peaks[name] = live.peak
+    for name, peak in peaks.items():
+        print(f"{name:14s} {peak / 2**20:.0f} MiB at most, {peak / peaks['one graph']:.2f} of one graph")
+    return {name: peak / peaks["one graph"] for name, peak in peaks.items()}
+
+
 class Bench:
     """One batch of the small world, its whole step and its parts."""
 
-    def __init__(self, settings: RewardGradientSettings, steps: int, videos: int, model: str) -> None:
+    def __init__(
+        self, settings: RewardGradientSettings, steps: int, videos: int, model: str, *, frames: int | None = None
+    ) -> None:
         generator = load_generator(model)
         self.policy = Policy(generator, LoRA())
         self.settings = settings
-        self.sampling = replace(Sampling.resolve(GenerateSettings(), generator), steps=steps)
+        given = GenerateSettings(num_inference_steps=steps, num_frames=frames)
+        self.sampling = Sampling.resolve(given, generator)
         prompts = [PROMPTS[place % len(PROMPTS)] for place in range(videos)]
         seeds = list(range(videos))
         self.batch = RolloutBatch(prompts, generator.encode_prompts(prompts), seeds, 0)
@@ -94,6 +125,15 @@ class Bench:
         settings = replace(self.settings, graph=graph, decode=decode)
         step = RewardGradientStep(self.loss, settings, self.sampling, self.negative)
         step.accumulate_gradients(self.policy, self.batch)
+
+    def one_graph(self) -> None:
+        """The same step by autograd alone."""
+        rollout, generator = self.rollout, self.policy.generator
+        noisy = run(rollout.step, self.start, rollout.first)
+        latents = rollout.finish(through(rollout.step, noisy, rollout.first, rollout.route.graded))
+        video = generator.decode(latents)
+        loss, _ = self.loss(video, self.batch.prompts, list(self.batch.names), None, video.shape[1], 1.0)
+        loss.backward()
 
     def prefix(self) -> None:
         run(self.rollout.step, self.start, self.rollout.first)
@@ -120,5 +160,11 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="spriteworld")
     parser.add_argument("--reward", default="reelign.spriteworld.reward:SpriteReward")
+    parser.add_argument("--memory", action="store_true", help="bytes instead of seconds")
+    parser.add_argument("--frames", type=int, default=33, help="of a clip, for --memory")
+    parser.add_argument("--graded", type=int, default=3, help="steps that carry gradient, for --memory")
     options = parser.parse_args()
+    if options.memory:
+        memory(options.frames, options.graded, options.videos, options.model, options.reward)
+        raise SystemExit
     main(options.steps, options.videos, options.rounds, options.model, options.reward)
