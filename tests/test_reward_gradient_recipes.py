@@ -68,7 +68,7 @@ def test_what_ends_the_run_is_not_what_it_trains_on(recipe: Path) -> None:
 def test_its_header_calls_it_by_its_name_and_every_number_has_a_reason(recipe: Path) -> None:
     text = recipe.read_text()
     assert (
-        f"reelign align -w {'ms' if 'modelscope' in recipe.stem else 'wan'} recipes/reward-gradient/{recipe.name}"
+        f"cp recipes/reward-gradient/{recipe.name} {'ms' if 'modelscope' in recipe.stem else 'wan'}/reelign.yaml"
         in text
     )
     lines = text.splitlines()
