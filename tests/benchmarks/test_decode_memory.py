@@ -1,0 +1,36 @@
+"""What the pieces promise: memory of one piece for any number of frames, and half of the plain way's."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module("decode_memory")
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_reverse_holds_one_piece_whatever_the_number_of_frames(script: ModuleType) -> None:
+    decoder = script.tiny("wan")
+
+    def beyond(way: str, num_latents: int) -> float:
+        found = script.step(decoder, torch.randn(1, 16, num_latents, 2, 2), script.WAYS[way])
+        assert (found.host > 0) == way.startswith("reverse")
+        weights = sum(parameter.nbytes for parameter in decoder.vae.parameters())
+        return float(found.peak - found.pixels - weights)
+
+    assert beyond("reverse", 6) < 1.1 * beyond("reverse", 3)
+    assert beyond("plain", 6) > 1.7 * beyond("plain", 3)
+    assert beyond("chunk", 6) < 0.5 * beyond("plain", 6)
