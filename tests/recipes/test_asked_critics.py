@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -14,13 +15,16 @@ from torch import Tensor
 from cli.process import reelign
 from critics.chat import ChatServer, Question, chatting, honest
 from reelign.config import resolve
+from reelign.critics.judging import CriticUse, critic_judge
+from reelign.critics.server import ServerSettings
 from reelign.errors import ReelignError
+from reelign.recipes.asked_critics import batches
 from reelign.recipes.judging import Judged, JudgeSettings, judge, judges_of
 from reelign.records import Workspace
 from reelign.video import read_video
 
 
-def settings(server: ChatServer, **critic: object) -> JudgeSettings:
+def settings(server: ChatServer, /, **critic: object) -> JudgeSettings:
     given = {"judge": "critic:server", "critic": {"server": {"url": server.url, "retries": 0}, **critic}}
     return resolve(JudgeSettings, [("the test", given)])
 
@@ -86,7 +90,7 @@ def test_a_server_that_breaks_down_costs_nothing_that_was_answered(judged: Works
         return honest(question)
 
     with chatting(failing) as server:
-        one = settings(server, dimensions=["VQ"])
+        one = settings(server, dimensions=["VQ"], server={"url": server.url, "retries": 0, "concurrency": 1})
         with pytest.raises(ReelignError, match="expired"):
             asked(judged, one)
         assert len(list(judged.judgements(judge="seer"))) == 3, "the first prompt's"
@@ -94,6 +98,25 @@ def test_a_server_that_breaks_down_costs_nothing_that_was_answered(judged: Works
         server.answer = honest
         done = asked(judged, one)
     assert (done.made, done.already_there) == (3, 3)
+
+
+def test_small_groups_are_asked_about_together(judged: Workspace) -> None:
+    groups = judged.groups("train", "")
+
+    def sizes(concurrency: int, dimensions: list[str]) -> list[int]:
+        use = CriticUse(server=ServerSettings(url=server.url, concurrency=concurrency), dimensions=tuple(dimensions))
+        return [len(part) for part in batches([*groups] * 4, [critic_judge("server", use)])]
+
+    def slow(question: Question) -> str:
+        time.sleep(0.02)
+        return honest(question)
+
+    with chatting(slow) as server:
+        assert sizes(1, ["VQ"]) == [1] * 8
+        assert sizes(2, ["VQ"]) == [2] * 4  # three pairs a group, four questions wanted
+        assert sizes(8, ["VQ", "TA"]) == [3, 3, 2]
+        asked(judged, settings(server, dimensions=["VQ", "MQ", "TA"]))
+        assert server.most > 3, "pairs of both prompts"
 
 
 def test_the_command_tells_what_it_asked(judged: Workspace) -> None:

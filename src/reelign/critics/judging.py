@@ -99,10 +99,9 @@ class CriticJudge:
     def version(self) -> str:
         return self.critic.version
 
-    def asked(self, questions: Sequence[tuple[Clip, Clip, str]], prompt: str) -> list[Comparison]:
-        """What the critic says of pairs of one prompt, each on a dimension, as many at a time as it takes."""
-        calls = [partial(self.critic.compare, a, b, prompt, dimension) for a, b, dimension in questions]
-        return together(self.critic.concurrency, calls)
+    def asked(self, questions: Sequence[tuple[Clip, Clip, str, str]]) -> list[Comparison]:
+        """What the critic says of pairs, each with its prompt and on a dimension, as many at a time as it takes."""
+        return together(self.critic.concurrency, [partial(self.critic.compare, *question) for question in questions])
 
     def compare(
         self,
@@ -128,12 +127,12 @@ class CriticJudge:
                 f"The critic {self.name!r} is told when each frame is seen, and no frame rate was given.",
                 "Set critic.fps, the frames per second of the videos.",
             )
-        calls = [
-            partial(self.critic.compare, Clip(frames=a, fps=rate), Clip(frames=b, fps=rate), prompt, dimension)
+        questions = [
+            (Clip(frames=a, fps=rate), Clip(frames=b, fps=rate), prompt, dimension)
             for a, b, prompt in zip(videos_a, videos_b, prompts, strict=True)
             for dimension in self.dimensions
         ]
-        said = iter(together(self.critic.concurrency, calls))
+        said = iter(self.asked(questions))
         answers = [{dimension: next(said).verdict for dimension in self.dimensions} for _ in prompts]
         return [{name: verdict for name, verdict in each.items() if verdict is not None} for each in answers]
 

@@ -13,13 +13,15 @@ from typing import Any
 from tqdm import tqdm
 
 from reelign.critics.judging import CriticJudge
-from reelign.recipes.score_judging import answered, drawn_sides
+from reelign.recipes.score_judging import Pairs, answered, drawn_sides
 from reelign.records import Group, Judgement, Video, Workspace
 from reelign.rewards.failures import NAMED
 from reelign.video import Clip, read_video
 
 CACHE = Path("cache") / "critics"
 """Where a workspace keeps the answers of critics."""
+READ_BYTES = 1 << 30
+"""What the frames of groups that are asked about together may take, unless one group takes more."""
 
 
 @dataclass
@@ -64,52 +66,73 @@ def ask_critics(
 ) -> Iterator[tuple[list[Judgement], int]]:
     """Ask critics about every pair of candidates that they have not judged on each of their dimensions.
 
-    Videos of several sizes may be compared. A video is read once for all critics and pairs of its group.
+    Videos of several sizes may be compared. A video is read once for all critics and pairs of its group. So many groups
+    are asked about together that a critic behind a server is kept busy, and their judgements come together.
 
     Args:
         asked: (judge, version, both videos, dimension) of what is judged.
         seed: of the sides.
         silences: filled with what has no verdict.
     Returns:
-        Of each group the new judgements and how many there were, as they come.
+        Of each batch of groups the new judgements and how many there were, as they come.
     """
     if not judges:
         return
-    for group in tqdm(groups, desc="ask critics", unit="group"):
-        clips: dict[str, Clip] = {}
-        rows: list[Judgement] = []
-        known = 0
-        for one in judges:
-            new, there = _said(workspace, group, one, asked, seed, silences, clips)
-            rows += new
-            known += there
-        yield rows, known
+    with tqdm(total=len(groups), desc="ask critics", unit="group") as bar:
+        for part in batches(groups, judges):
+            clips: dict[str, Clip] = {}
+            rows: list[Judgement] = []
+            known = 0
+            for one in judges:
+                new, there = _said(workspace, part, one, asked, seed, silences, clips)
+                rows += new
+                known += there
+            yield rows, known
+            bar.update(len(part))
+
+
+def batches(groups: Sequence[Group], judges: Sequence[CriticJudge]) -> Iterator[list[Group]]:
+    """Groups in their order, as many together as give every critic enough to do, or take as much memory as they may."""
+    part: list[Group] = []
+    size, calls = 0, [0] * len(judges)
+    enough = [1 if one.critic.concurrency == 1 else 2 * one.critic.concurrency for one in judges]
+    for group in groups:
+        part.append(group)
+        size += sum(4 * 3 * video.num_frames * video.height * video.width for video in group.videos)
+        pairs = math.comb(len(group.videos), 2)
+        calls = [count + pairs * len(one.dimensions) for count, one in zip(calls, judges, strict=True)]
+        if size >= READ_BYTES or all(count >= wanted for count, wanted in zip(calls, enough, strict=True)):
+            yield part
+            part, size, calls = [], 0, [0] * len(judges)
+    if part:
+        yield part
 
 
 def _said(
     workspace: Workspace,
-    group: Group,
+    groups: Sequence[Group],
     one: CriticJudge,
     asked: set[Any],
     seed: int,
     silences: Silences,
     clips: dict[str, Clip],
 ) -> tuple[list[Judgement], int]:
-    pairs = [pair for pair in combinations(group.videos, 2) if not answered(one, pair, asked)]
+    """One critic on what it has not judged in some groups."""
     questions = [
-        (left, right, dimension)
-        for left, right in drawn_sides(one, pairs, seed)[0]
+        (left, right, group.prompt.text, dimension)
+        for group in groups
+        for left, right in _shown(one, group, asked, seed)
         for dimension in one.dimensions
         if (one.name, one.version, frozenset((left.id, right.id)), dimension) not in asked
     ]
-    known = math.comb(len(group.videos), 2) * len(one.dimensions) - len(questions)
-    for video in {video.id: video for left, right, _ in questions for video in (left, right)}.values():
+    all_there_are = sum(math.comb(len(group.videos), 2) for group in groups) * len(one.dimensions)
+    for video in {video.id: video for left, right, *_ in questions for video in (left, right)}.values():
         if video.id not in clips:
             clips[video.id] = read_video(workspace.video_path(video))
-    said = one.asked([(clips[left.id], clips[right.id], name) for left, right, name in questions], group.prompt.text)
+    said = one.asked([(clips[left.id], clips[right.id], prompt, name) for left, right, prompt, name in questions])
     silences.asked[one.name] += len(questions)
     rows = []
-    for (left, right, dimension), comparison in zip(questions, said, strict=True):
+    for (left, right, _, dimension), comparison in zip(questions, said, strict=True):
         if comparison.verdict is None:
             silences.add(one.name, left, right, dimension, comparison.left_out)
             continue
@@ -125,4 +148,9 @@ def _said(
                 reason=comparison.reason or None,
             )
         )
-    return rows, known
+    return rows, all_there_are - len(questions)
+
+
+def _shown(one: CriticJudge, group: Group, asked: set[Any], seed: int) -> Pairs:
+    """The pairs of a group that a critic has not judged on all of its dimensions, with their sides."""
+    return drawn_sides(one, [pair for pair in combinations(group.videos, 2) if not answered(one, pair, asked)], seed)[0]
