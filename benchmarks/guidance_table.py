@@ -74,7 +74,10 @@ def _surface(axis: Sequence[float], found: Mapping[str, Mapping[str, Any]]) -> s
         for other in axis:
             own = [results.get(f"{SURFACE}{one:g}-{other:g}") for results in found.values()]
             there = [each["dimensions"] for each in own if each]
-            pair = [_over([each[name]["gain"] for each in there], "{:+.3f}") if there else "0" for name in ("VQ", "MQ")]
+            unknown = "–" if one or other else "0"
+            pair = [
+                _over([each[name]["gain"] for each in there], "{:+.3f}") if there else unknown for name in ("VQ", "MQ")
+            ]
             cells.append(" / ".join(pair))
         rows.append([f"{one:g}", *cells])
     return "Gains in VQ / MQ under two weights:\n\n" + _table(rows)
