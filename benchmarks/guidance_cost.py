@@ -124,7 +124,7 @@ def timed(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, floa
 def peak(way: Callable[[], Tensor], held: list[Any]) -> int:
     with LiveMemory(held) as memory:
         way()
-    return memory.peak
+    return int(memory.peak)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_a_copy_is_of_the_first_blocks_alone_and_sharing_copies_nothing(family: 
     _, generator = family
     (denoiser,) = generator.denoisers.values()
     pointers = {each.data_ptr() for each in denoiser.parameters()}
-    shared, copied = (make_trunk(generator, 1, weights=each) for each in ("shared", "copied"))  # type: ignore[arg-type]
+    shared, copied = (make_trunk(generator, 1, weights=each) for each in ("shared", "copied"))
     assert {each.data_ptr() for each in shared.parameters()} <= pointers
     assert not {each.data_ptr() for each in copied.parameters()} & pointers
     assert sum(each.numel() for each in copied.parameters()) < sum(each.numel() for each in denoiser.parameters())

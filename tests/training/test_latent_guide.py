@@ -66,7 +66,8 @@ def test_a_guided_video_has_a_higher_reward_and_a_negative_weight_a_lower_one(
 
     def vq(weight: float) -> Tensor:
         latents = sampled(wan, tiny_size, LatentGuide(reward, {"VQ": weight}, RewardGuidance(max_factor=2)))
-        return reward(latents, torch.zeros(2), conditioning)["VQ"]
+        found: Tensor = reward(latents, torch.zeros(2), conditioning)["VQ"]
+        return found
 
     low, middle, high = vq(-2.0), vq(0.0), vq(2.0)
     assert (low < middle).all()
@@ -171,7 +172,7 @@ def test_the_worst_half_way_are_not_seen_through(wan: Generator, tiny_size: Vide
     assert list(found.at_end) == [found.seed]
     for wrong in ({"keep": 9}, {"keep": 0}, {"look": 1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            SearchSettings(**wrong)  # type: ignore[arg-type]
+            SearchSettings(**wrong)
 
 
 def test_online_alignment_is_judged_on_latents_and_nothing_is_decoded(
