@@ -83,6 +83,7 @@ def test_a_batch_of_weights_is_each_weight_by_itself_and_0_is_no_guidance(
     torch.testing.assert_close(together[1], alone[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_family_is_guided_by_its_own_first_blocks(tmp_path: Path) -> None:
     """An epsilon U-Net, whose schedule starts just below pure noise."""
     save_modelscope(tmp_path / "modelscope")
