@@ -14,7 +14,7 @@ from pathlib import Path
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.offline import ADAPTER_FOLDER
-from reelign.recipes.round_checks import LOOKS, check_parts
+from reelign.recipes.round_checks import LOOKS
 from reelign.recipes.round_looks import held_out_sampling, look, paired_gain
 from reelign.recipes.round_manifest import Record
 from reelign.recipes.round_parts import Hands, RoundPlan, RoundPolicy, Waiting
@@ -51,14 +51,13 @@ def iterate(
 
     Args:
         workspace: with prompts in the splits of training, selection and report.
-        settings: of the whole.
+        settings: of the whole, as `round_checks.check_parts` lets them pass.
         plans: the resolved settings of each round, `settings.rounds` of them.
         hands: models, judges and scorers.
         sampling: how the held-out judges' videos are made.
     Raises:
-        ReelignError: prompts or judges in two parts at once, a setting that was changed, or what a stage refuses.
+        ReelignError: a setting that was changed since the rounds began, or what a stage refuses.
     """
-    check_parts(settings, plans, {split: [each.text for each in workspace.prompts(split)] for split in settings.splits})
     rounds = Rounds(workspace, settings, hands)
     with hands.ranks.first():
         if hands.ranks.main:

@@ -134,9 +134,11 @@ class Rounds:
                 start=before.folder,
                 ranks=self.hands.ranks,
             )
+            with self.hands.ranks.first():  # which writes the adapter
+                weights = weights_key(done.adapter)
             return {
                 "run": plan.align.run,
-                "weights": weights_key(done.adapter),
+                "weights": weights,
                 "preferences": data.key,
                 "samples": done.samples,
                 "left_out": done.left_out,

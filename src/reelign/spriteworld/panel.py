@@ -17,7 +17,7 @@ from reelign.video import Clip
 
 NOISE = 0.1
 """Standard deviation of a panel's error on a score, whose scale is 0 to 1."""
-LOW, HIGH = 0.45, 0.65
+LOW, HIGH = 0.82, 0.92
 """Of the mean score: below LOW a video is bad, from HIGH on good."""
 
 
