@@ -15,6 +15,7 @@ from accelerate.commands.launch import launch_command_parser
 
 from reelign.config import parse_overrides, read_yaml
 from reelign.errors import ReelignError
+from reelign.iterating import plan_iteration
 from reelign.opening import WORKSPACE_CONFIG, resolve_section, settings_of
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.records import Workspace
@@ -109,6 +110,26 @@ def test_every_number_of_the_training_has_its_reason(recipe: Path) -> None:
     lines = recipe.read_text().splitlines()
     numbers = [line for line in lines[lines.index("align:") : lines.index("evaluate:")] if re.search(r": [\d.]", line)]
     assert [line for line in numbers if "#" not in line] == []
+
+
+@pytest.mark.parametrize("model", ["wan2.1-1.3b", "cogvideox-2b"])
+def test_a_recipe_of_rounds_trains_what_its_model_does_in_one(
+    model: str, tiny_wan_folder: Path, tmp_path: Path
+) -> None:
+    """So that what that one says of its memory holds; what it would do is asked of a miniature in the model's place."""
+    path = ROOT / "recipes" / f"{model}-iterate.yaml"
+    rounds, plain = (read_yaml(ROOT / "recipes" / f"{model}-{method}.yaml") for method in ("iterate", "dpo"))
+    alike = ("lora", "micro_batch_size", "pairing", "objective")
+    assert {name: rounds["align"][name] for name in alike} == {name: plain["align"][name] for name in alike}
+    assert rounds["align"]["trainer"]["activation_checkpointing"] == "full"
+    assert f"recipes/{model}-dpo.yaml" in path.read_text()
+    workspace = Workspace.create(tmp_path / "ws", model=str(tiny_wan_folder))
+    for split, texts in (("train", ["a red disc"]), ("selection", ["a", "b"]), ("held_out", ["c", "d"])):
+        workspace.add_prompts(texts, split)
+    (workspace.root / WORKSPACE_CONFIG).write_text(path.read_text())
+    found = plan_iteration(workspace.root)
+    assert [plan.align.anchors.chosen for plan in found.plans] == [0.2] * 3
+    assert (found.candidates, found.looked) == (3, {"selection": 4, "report": 4})
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

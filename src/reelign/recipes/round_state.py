@@ -52,7 +52,7 @@ def claim(rounds: Rounds, plans: Sequence[RoundPlan]) -> None:
     changed = _changed(_deciding(known, content), _deciding(content, content)) if known else None
     if changed is not None:
         raise ReelignError(
-            f"The rounds {rounds.folder.name} were begun with another {changed}.",
+            f"The rounds {rounds.folder.name} were begun otherwise: {changed}.",
             "Put it back, or give these rounds a name of their own: run=NAME.",
         )
     write_manifest(path, {**known, **content})
