@@ -35,7 +35,8 @@ HASHED = {
     "data mix": ("world.py", "prompts.py"),
 }
 """What was fixed before the first seed, as files of the small world."""
-FIRST_FIELDS = frozenset((Path(__file__).parent / "ten_seeds_fields.txt").read_text().split())
+FIRST_ORDER = (Path(__file__).parent / "ten_seeds_fields.txt").read_text().split()
+FIRST_FIELDS = frozenset(FIRST_ORDER)
 """The settings that there were when the first table was begun."""
 
 Command = Callable[..., None]
@@ -151,7 +152,8 @@ def _check_fixed(own: Path) -> None:
 def fixed(workspace: Path) -> dict[str, str]:
     """Hashes of what must not change between seeds."""
     opened = Workspace.open(workspace)
-    config = {name: told(settings_of(opened, name), name) for name in SECTIONS}
+    # Sections that were added later and say nothing of their own refuse no seed either.
+    config = {name: said for name in SECTIONS if (said := told(settings_of(opened, name), name))}
     prompts = {split: [prompt.text for prompt in opened.prompts(split)] for split in ("train", "held_out")}
     found = {name: _hash_files(patterns) for name, patterns in HASHED.items()}
     return {**found, "prompts": _hash(json.dumps(prompts)), "config": _hash(json.dumps(config, default=str))}
@@ -161,10 +163,11 @@ def told(settings: Any, path: str) -> dict[str, Any]:
     """Settings as a nested dict: all that there were at first, of later ones those that differ from their defaults.
 
     A setting that is added must not refuse the seeds run before it: its default is what the code did without it. The
-    first ones stand there at their defaults too, so that a default that is changed is seen.
+    first ones stand there at their defaults too, so that a default that is changed is seen, and in the order they had.
     """
     found = {}
-    for field in dataclasses.fields(settings):
+    place = {key: number for number, key in enumerate(FIRST_ORDER)}
+    for field in sorted(dataclasses.fields(settings), key=lambda each: place.get(f"{path}.{each.name}", len(place))):
         value, key = getattr(settings, field.name), f"{path}.{field.name}"
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if key in FIRST_FIELDS or value != default:
