@@ -8,9 +8,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -61,15 +63,42 @@ def outputs(folder: Path) -> list[object]:
     return found
 
 
-def test_rounds_killed_at_four_points_end_as_if_never_killed(tiny_wan_folder: Path, tmp_path: Path) -> None:
+def at_video(folder: Path) -> bool:
+    return any((folder / "videos").glob("*.mp4"))
+
+
+def at_first_training(folder: Path) -> bool:
+    return steps(folder, 1) >= 2
+
+
+def at_second_candidates(folder: Path) -> bool:
+    return "generate" in stages(folder, 2)
+
+
+def at_second_training(folder: Path) -> bool:
+    return steps(folder, 2) >= 3
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        pytest.param([at_second_training], id="once"),
+        pytest.param(
+            [at_video, at_first_training, at_second_candidates, at_second_training],
+            id="at-four-points",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_killed_rounds_end_as_if_never_killed(
+    tiny_wan_folder: Path, tmp_path: Path, places: list[Callable[[Path], bool]]
+) -> None:
     quiet = make(tmp_path / "quiet", str(tiny_wan_folder)).root
     run(quiet)
     folder = make(tmp_path / "killed", str(tiny_wan_folder)).root
-    kill_when(folder, lambda: any((folder / "videos").glob("*.mp4")))
-    kill_when(folder, lambda: steps(folder, 1) >= 2)
+    for place in places:
+        kill_when(folder, partial(place, folder))
     once = stages(folder, 1)
-    kill_when(folder, lambda: "generate" in stages(folder, 2))
-    kill_when(folder, lambda: steps(folder, 2) >= 3)
     run(folder)
     assert {name: stages(folder, 1)[name] for name in once} == once  # with the times at which they were done
     assert outputs(folder) == outputs(quiet)
