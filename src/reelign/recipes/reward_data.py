@@ -15,7 +15,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.objectives.ranking import MISSING, BradleyTerry, RankingObjective, ScoreRegression, decided
 from reelign.recipes.splits import split_by_prompt
-from reelign.records import Workspace, content_key
+from reelign.records import Judgement, Workspace, content_key, majority
 from reelign.records.derived import workspace_votes
 from reelign.records.exchange.videoreward import read_rows
 from reelign.records.grades import grade_votes
@@ -154,25 +154,32 @@ def taught(objective: RankingObjective, labels: Tensor) -> Tensor:
     return decided(labels) if isinstance(objective, BradleyTerry) else ~labels.isnan()
 
 
-def workspace_reward_data(workspace: Workspace, dimensions: Sequence[str], split: str | None = None) -> RewardData:
+def workspace_reward_data(
+    workspace: Workspace,
+    dimensions: Sequence[str],
+    split: str | None = None,
+    *,
+    judgements: Sequence[Judgement] | None = None,
+) -> RewardData:
     """The majority votes of a workspace, ties among them, and the mean of its ratings.
 
     Args:
         workspace: with judgements.
         dimensions: in this order.
         split: only prompts of this split; None takes all.
+        judgements: these alone, such as `critic_refresh.dependable` gives; None for all that count.
     Raises:
         ReelignError: a dimension that nobody judged, or a video file that is gone.
     """
     prompts = {prompt.id: prompt.text for prompt in workspace.prompts(split)}
     videos = {video.id: video for video in workspace.videos(split)}
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for vote in workspace_votes(workspace):
+    for vote in workspace_votes(workspace) if judgements is None else majority(judgements):
         if vote.video_a in videos and vote.video_b in videos:
             found.setdefault((vote.video_a, vote.video_b), {})[vote.dimension] = LABELS[vote.verdict]
     means = {
         (vote.video, vote.dimension): 1 + 4 * vote.mean
-        for vote in grade_votes(workspace.judgements())
+        for vote in grade_votes(workspace.judgements() if judgements is None else judgements)
         if vote.kind == "rating"
     }
     _check_judged(dimensions, [*(name for own in found.values() for name in own), *(name for _, name in means)])

@@ -1,0 +1,67 @@
+"""The script behind the critics' figures: its settings, its words, and the table it writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from reelign.config import resolve
+from reelign.critics.formats import Plain
+from reelign.critics.writing import Written
+from reelign.errors import ReelignError
+from reelign.recipes.critic_settings import CriticSettings
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts() -> tuple[ModuleType, ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import critic_evidence
+        import critic_evidence_table
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return critic_evidence, critic_evidence_table
+
+
+def test_the_settings_are_valid_and_every_word_of_a_question_is_known(scripts: tuple[ModuleType, ...]) -> None:
+    assert resolve(CriticSettings, [("shared", scripts[0].SHARED)]).train == "full"
+    made = scripts[0].tokenizer()
+    for ask in (scripts[0].pairwise, scripts[0].pointwise):
+        for meaning in scripts[0].MEANINGS.values():
+            assert made.unk_token_id not in made(ask(meaning, "red square moves left")).input_ids
+    # What it writes is read: an end of line stays one.
+    answer = made.decode(made("Video A shows red disc\nVideo B shows red ring\nVerdict: tie").input_ids)
+    assert Plain().read_pair(Written(text=answer), "TA").verdict == "tie"
+
+
+def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
+    table = scripts[1]
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    with pytest.raises(ReelignError, match="holds no measured arm"):
+        table.write_table(tmp_path, scripts[0].ARMS, page)
+
+    def own(share: float | None) -> dict[str, object]:
+        pairs = {key: {"mean": share} for key in ("without_ties", "consistent", "swapped", "first")}
+        answers = {"unanswered": {"mean": 0.0}, "prompts": {"accuracy": {"wrong": {"mean": share}}}}
+        return {
+            "pairs": {name: {**pairs, "pairs": 7, "answers": answers} for name in ("VQ", "MQ", "TA")},
+            "videos": {name: {"videos": 5, "three_level": {"mean": share}} for name in ("VQ", "MQ", "TA")},
+        }
+
+    for seed, share in ((0, 0.5), (1, 0.75)):
+        folder = tmp_path / f"seed-{seed}" / "workspace" / "runs" / "verdicts"
+        folder.mkdir(parents=True)
+        (folder / "critic.json").write_text(json.dumps({"measured": own(share)}))
+    table.write_table(tmp_path, scripts[0].ARMS, page)
+    text = page.read_text()
+    assert "old" not in text
+    assert "2 seeds" in text
+    assert "7 pairs and 5 clips" in text
+    assert "| trained on verdicts, both orders | 62.5 / 62.5 / 62.5 |" in text
