@@ -44,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     },
     "iterate": {
         "rounds": ROUNDS,
-        "patience": ROUNDS,
+        "patience": ROUNDS + 1,
         "selection": {"scorer": "spriteworld-panel", "seeds": 4},
         "report": {"scorer": "spriteworld-truth", "seeds": 8},
     },
@@ -152,8 +152,8 @@ def _row(folder: Path, name: str, what: str) -> list[str]:
     kept: list[int] = []
     for path in sorted(folder.glob(f"seed-*/runs/{name}/manifest.json")):
         whole = read_manifest(path)
-        if not str(whole.get("ended", "")).startswith("all"):
-            continue
+        if len(whole.get("rounds", ())) <= ROUNDS:
+            continue  # the base and every round
         base, *after = (_scores(path.with_name(f"round-{number}") / "report.json") for number in range(ROUNDS + 1))
         for number, scores in enumerate([base, *after]):
             gains[number].append((scores - base).reshape(-1, whole["settings"]["report"]["seeds"]))
