@@ -9,7 +9,6 @@ from torch import Tensor
 
 from reelign.rewards import Reward, RewardCard, Videos
 
-
 DRIFT = [0.0]
 """What is added to every score of `Light`, and taken from every one of `Dark`."""
 

@@ -9,7 +9,9 @@ import typer
 
 
 def schema(
-    command: Annotated[str, typer.Argument(help="generate, judge, annotate, align, evaluate, reward, latent_reward or model.")],
+    command: Annotated[
+        str, typer.Argument(help="generate, judge, annotate, align, evaluate, reward, latent_reward or model.")
+    ],
 ) -> None:
     """Print the JSON Schema of a command's settings, for editors.
 

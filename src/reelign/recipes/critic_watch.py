@@ -77,7 +77,8 @@ def ask_held_out(
     for example in tqdm(list(_drawn(data, most, seed)), desc="ask held-out", unit="question", disable=not most):
         clips = [read_video(path) for path in example.videos]
         if len(clips) == 2:
-            said = critic.compare(*clips, example.prompt, example.dimension).verdict
+            a, b = clips
+            said = critic.compare(a, b, example.prompt, example.dimension).verdict
             kind = "pairwise"
         else:
             said = critic.rate(clips[0], example.prompt, example.dimension).grade  # type: ignore[assignment]

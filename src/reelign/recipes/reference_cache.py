@@ -59,7 +59,7 @@ class ReferenceCache:
         settings: noise levels, shift, sigma range and seed decide the draws.
         latents: (pairs, 2, C, F, H, W); with the prompt they are what a pair is known by.
         conditioning: a row per pair.
-        reference: the key of the weights that the policy starts from, where these are its reference; empty for the base.
+        reference: the key of the weights that the policy starts from, where these are its reference; empty: the base.
     Raises:
         ReelignError: the file was made by another model or with other draws.
     """

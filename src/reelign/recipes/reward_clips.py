@@ -16,7 +16,7 @@ from reelign.errors import ReelignError
 from reelign.rewards.qwen_vision import Patches
 from reelign.video import read_video
 
-Seen = TypeVar("Seen", Patches, Shown)
+Seen = TypeVar("Seen", bound=Patches | Shown)
 
 
 class VideoStore(Generic[Seen]):
@@ -97,7 +97,7 @@ ClipStore = VideoStore[Patches]
 """Of what Qwen-VL towers take."""
 
 
-def _bytes(waiting: Future[Patches] | Future[Shown]) -> int:
+def _bytes(waiting: Future[Seen]) -> int:
     """0 of what is not read yet or could not be."""
     if not waiting.done() or waiting.cancelled() or waiting.exception() is not None:
         return 0

@@ -65,7 +65,8 @@ class QueryHead(nn.Module):
         dimensions, queries, width = self.queries.shape
 
         def by_head(values: Tensor) -> Tensor:
-            return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            split: Tensor = values.unflatten(-1, (self.heads, -1))
+            return split.transpose(1, 2)
 
         asked = by_head(self.queries.flatten(0, 1).expand(len(tokens), -1, -1))
         found = nn.functional.scaled_dot_product_attention(
