@@ -53,6 +53,7 @@ def train_critic(workspace: str | Path, *, layers: list[Layer] | None = None, **
 
 def measure_critic(
     critic: str,
+    /,
     *,
     data: str | Path | None = None,
     workspace: str | Path | None = None,
@@ -69,7 +70,7 @@ def measure_critic(
         workspace: for its own judgements.
         format: the layout of the file where it is not to be recognised.
         out: folder of answers and results; by default feedback/CRITIC, in the workspace.
-        settings: of `CriticEvaluateSettings`.
+        settings: of `CriticEvaluateSettings`, its `critic` among them.
     Returns:
         What was measured, and the folder.
     Raises:
