@@ -23,7 +23,10 @@ from reelign.stages import plan_alignment
 from reelign.video import write_video
 
 ROOT = Path(__file__).parent.parent
+MODELS = ("cogvideox-2b", "wan2.1-1.3b")
 METHODS = ("dpo", "online")
+SLOW = {"online": pytest.mark.slow}
+"""A step of theirs is that of the pairs, counted once more."""
 RECIPES = sorted(path for method in METHODS for path in (ROOT / "recipes").glob(f"*-{method}.yaml"))
 """Of `align` alone."""
 GIB = 2**30
@@ -36,8 +39,7 @@ def recipe(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_is_one_for_each_model_promised() -> None:
-    models = ("cogvideox-2b", "wan2.1-1.3b")
-    assert [path.stem for path in RECIPES] == [f"{model}-{method}" for model in models for method in METHODS]
+    assert [path.stem for path in RECIPES] == [f"{model}-{method}" for model in MODELS for method in METHODS]
     assert [path.stem for path in PRESETS] == ["ddp", "fsdp2", "single-gpu"]
 
 
@@ -62,20 +64,23 @@ def test_another_commands_settings_among_the_words_are_refused(tmp_path: Path) -
         settings_of(workspace, "align", [parse_overrides(["evaluate.seeds=4"])])
 
 
-def test_memory_is_stated_as_it_was_computed(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=SLOW.get(path.stem.rpartition("-")[2], ()), id=path.stem) for path in RECIPES]
+)
+def test_memory_is_stated_as_it_was_computed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    found = importlib.import_module("recipe_memory").memory(recipe)
+    found = importlib.import_module("recipe_memory").memory(path)
     parts = [f"{name.replace('gradients', 'gradients of a pair')} {size / GIB:.2f}" for name, size in found.items()]
-    text = recipe.read_text()
+    text = path.read_text()
     assert f"# Expected memory of a training process: {sum(found.values()) / GIB:.1f} GiB" in text
     assert f"# {', '.join(parts)} GiB" in text
-    assert f"benchmarks/recipe_memory.py recipes/{recipe.name}" in text
+    assert f"benchmarks/recipe_memory.py recipes/{path.name}" in text
 
 
-def test_its_command_takes_a_file_of_pairs(recipe: Path, tiny_wan_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_its_command_takes_a_file_of_pairs(model: str, tiny_wan_folder: Path, tmp_path: Path) -> None:
     """The line of its header, with a miniature in the model's place; of two prompts one is held out."""
-    if "--pairs" not in recipe.read_text():
-        pytest.skip("makes its videos itself")
+    recipe = ROOT / "recipes" / f"{model}-dpo.yaml"
     workspace = Workspace.create(tmp_path / "ws", model=str(tiny_wan_folder))
     (workspace.root / WORKSPACE_CONFIG).write_text(recipe.read_text())
     rows = ["prompt,chosen,rejected"]
@@ -89,7 +94,7 @@ def test_its_command_takes_a_file_of_pairs(recipe: Path, tiny_wan_folder: Path, 
     assert (found.pairs, found.samples, found.held_out) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("model", ["wan2.1-1.3b", "cogvideox-2b"])
+@pytest.mark.parametrize("model", MODELS)
 def test_an_online_recipe_says_what_it_would_make(model: str, tiny_wan_folder: Path, tmp_path: Path) -> None:
     """With a miniature in the model's place, which makes other sizes."""
     recipe = ROOT / "recipes" / f"{model}-online.yaml"

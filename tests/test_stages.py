@@ -37,7 +37,7 @@ def test_init_without_prompts_takes_those_that_the_model_brings(tmp_path: Path) 
     workspace = reelign.init(tmp_path / "ws")
     assert len(workspace.prompts("train")) > len(workspace.prompts("held_out")) > 0
     own = yaml.safe_load((tmp_path / "ws" / "reelign.yaml").read_text())
-    assert set(own) == {"model", "generate", "judge", "align", "evaluate"}
+    assert set(own) == {"model", "generate", "judge", "align", "iterate", "evaluate"}
     brought = Path(resolve_model("spriteworld")) / "settings.yaml"
     assert (tmp_path / "ws" / "reelign.yaml").read_text() == brought.read_text()
 

@@ -208,7 +208,11 @@ def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_the_schema_of_no_command(tmp_path: Path) -> None:
     assert "There are: model, generate" in refused("schema", "aling", folder=tmp_path)
-    assert json.loads(succeed("schema", "align", folder=tmp_path))["additionalProperties"] is False
+    assert json.loads(succeed("schema", "judge", folder=tmp_path))["additionalProperties"] is False
+    found = json.loads(succeed("schema", "align", folder=tmp_path))
+    streams = [found["$defs"][each["$ref"].rpartition("/")[2]] for each in found["anyOf"]]
+    assert len(streams) == 3
+    assert all(each["additionalProperties"] is False for each in streams)
 
 
 def test_a_sample_with_a_seed_or_a_place_that_cannot_be(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from reelign.training.staged_pieces import decode_in_pieces, decode_whole
 
 NUM_LATENTS = 5
 BORDER = 1e-12
+ROUNDING = 2e-4
+"""Of float32 sums in another order, as a share of the largest gradient; `test_decoders` closes in float64."""
 
 
 def tiny_decoder(name: str) -> VideoDecoder:
@@ -124,16 +126,16 @@ def test_every_exact_mode_is_plain_autograd_through_the_generator(tiny_wan: Gene
     loss, expected = autograd(tiny_wan, latents)
     for mode in ("whole", "chunk", "reverse"):
         found = decoded_gradient(tiny_wan, latents, contrast, DecodeSettings(mode=mode, clamp="hard"))
-        assert torch.equal(found.loss, loss)
-        torch.testing.assert_close(found.latents, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        torch.testing.assert_close(found.loss, loss, rtol=1e-5, atol=0)
+        torch.testing.assert_close(found.latents, expected, rtol=0, atol=ROUNDING * float(expected.abs().max()))
         assert found.metrics["decode/graded_pieces"] == found.metrics["decode/pieces"] == 4
 
 
 def test_frames_alone_give_the_gradient_of_their_loss(tiny_wan: Generator, latents: Tensor) -> None:
     loss, expected = autograd(tiny_wan, latents, [6, 2])
     found = decoded_gradient(tiny_wan, latents, contrast, DecodeSettings(frames=(6, 2), clamp="hard"))
-    assert torch.equal(found.loss, loss)
-    torch.testing.assert_close(found.latents, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found.loss, loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.latents, expected, rtol=0, atol=ROUNDING * float(expected.abs().max()))
     assert found.metrics["decode/pieces"] == 3
     assert not found.latents[:, :, 3].any()
 
@@ -141,8 +143,8 @@ def test_frames_alone_give_the_gradient_of_their_loss(tiny_wan: Generator, laten
 def test_first_decodes_the_first_latents_alone(tiny_wan: Generator, latents: Tensor) -> None:
     loss, expected = autograd(tiny_wan, latents, [0, 1, 2, 3, 4])
     found = decoded_gradient(tiny_wan, latents, contrast, DecodeSettings(mode="first", first=2, clamp="hard"))
-    assert torch.equal(found.loss, loss)
-    torch.testing.assert_close(found.latents, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    torch.testing.assert_close(found.loss, loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.latents, expected, rtol=0, atol=ROUNDING * float(expected.abs().max()))
     assert found.metrics["decode/pieces"] == 2
 
 
