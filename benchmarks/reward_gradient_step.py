@@ -109,7 +109,7 @@ class Bench:
         reward = open_choice(settings.reward)
         weights = weights_of(settings.objective, reward)
         self.loss = PixelLoss(reward, settings.objective, weights, settings.frames, self.sampling.fps)
-        route = route_for(generator, settings, steps, generator_from(0))
+        route = route_for(generator, settings, self.sampling, generator_from(0))
         negative = self.negative.take(torch.zeros(videos, dtype=torch.long))
         guidance = Guidance(self.sampling.guidance_scale, negative)
         self.rollout = GradedRollout(generator, self.batch.conditioning, guidance, settings.sampler, route, seeds)

@@ -93,7 +93,7 @@ def gradients(
 
 
 def rollout_of(policy: Policy, settings: RewardGradientSettings, words: tuple[Conditioning, Conditioning]) -> Any:
-    route = route_for(policy.generator, settings, STEPS, generator_from(5, "route"))
+    route = route_for(policy.generator, settings, SAMPLING, generator_from(5, "route"))
     negative = words[1].take(torch.tensor([0, 0]))
     return GradedRollout(policy.generator, words[0], Guidance(3.0, negative), settings.sampler, route, [11, 12])
 

@@ -69,6 +69,10 @@ class Conditioning:
         """The rows at (n,) `index`, repeats allowed."""
         return Conditioning({name: tensor[index.to(tensor.device)] for name, tensor in self.tensors.items()})
 
+    def joined(self, other: Conditioning) -> Conditioning:
+        """With the tensors of another of as many rows, such as an image's beside a text's."""
+        return Conditioning({**self.tensors, **other.tensors})
+
     def to(self, device: torch.device | str) -> Conditioning:
         return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
 
@@ -152,6 +156,30 @@ class Generator(abc.ABC):
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         """Text conditioning of (len(prompts), ...), under no_grad; the empty string is the unconditional prompt."""
 
+    def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
+        """What the model takes of the first frames that its clips go on from, to be joined to its text conditioning.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], of any size; brought to that of the clips as the family's pipeline does.
+            size: of the clips.
+        Returns:
+            named tensors of B rows, under no_grad.
+        Raises:
+            ReelignError: the family makes videos of text alone.
+        """
+        raise ReelignError(
+            f"{self.model} makes videos of text alone and takes no image.",
+            "Use an image-to-video checkpoint, or prompts without images.",
+        )
+
+    def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
+        """(B, 1, F, H, W) bool, true where latents of `shape` (B, C, F, H, W) are given and not made; None is nowhere.
+
+        What is given bears no noise and no loss. The family's `velocity` puts it into what the denoiser sees and points
+        straight at it, (noisy - given) / sigma, so that any sampler ends on it.
+        """
+        return None
+
     @abc.abstractmethod
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         """(C, F, H, W) of the latents of one clip."""
@@ -170,8 +198,11 @@ class Generator(abc.ABC):
         """The nearest size the model takes."""
 
     @abc.abstractmethod
-    def sigmas(self, steps: int) -> Tensor:
-        """(steps + 1,) the family's own schedule with its shift, decreasing from `path.start` to `path.finish`."""
+    def sigmas(self, steps: int, shape: Sequence[int]) -> Tensor:
+        """(steps + 1,) the family's own schedule with its shift, decreasing from `path.start` to `path.finish`.
+
+        `shape` is the (C, F, H, W) of the latents: some families shift by how many tokens there are.
+        """
 
     @abc.abstractmethod
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
@@ -254,12 +285,13 @@ class Generator(abc.ABC):
 
         `steer` bends the velocity after classifier-free guidance.
         """
-        noise = initial_noise((len(seeds), *self.latent_shape(size)), seeds, self.device)
+        shape = self.latent_shape(size)
+        noise = initial_noise((len(seeds), *shape), seeds, self.device)
 
         def velocity(noisy_latents: Tensor, sigma: Tensor) -> Tensor:
             return self.guided_velocity(noisy_latents, sigma, conditioning, guidance)
 
-        sigmas = self.sigmas(steps).to(self.device)
+        sigmas = self.sigmas(steps, shape).to(self.device)
         bent = velocity if steer is None else steer(velocity, sigmas, conditioning)
         latents = sample_euler(bent, self.path.start(noise, sigmas[0]), sigmas)
         return self.path.finish(latents, sigmas[-1])

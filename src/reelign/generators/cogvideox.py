@@ -9,6 +9,7 @@ of 8k + 1 frames comes back as it went in, while one of 8k + 5 comes back longer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -87,7 +88,7 @@ class CogVideoX(Generator):
             width=max(1, round(size.width / step)) * step,
         )
 
-    def sigmas(self, steps: int) -> Tensor:
+    def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return ddim_sigmas(self.path, self.ddim, steps)
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -77,7 +78,7 @@ class ModelScope(Generator):
             width=max(1, round(size.width / step)) * step,
         )
 
-    def sigmas(self, steps: int) -> Tensor:
+    def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return ddim_sigmas(self.path, self.ddim, steps)
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:

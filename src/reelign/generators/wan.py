@@ -7,6 +7,7 @@ sigma times the scheduler's training steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -115,7 +116,7 @@ class Wan(Generator):
             width=max(1, round(size.width / step_width)) * step_width,
         )
 
-    def sigmas(self, steps: int) -> Tensor:
+    def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         self.pipeline.scheduler.set_timesteps(steps)
         sigmas: Tensor = self.pipeline.scheduler.sigmas
         return sigmas.float().cpu()

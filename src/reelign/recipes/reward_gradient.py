@@ -113,7 +113,7 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
     if settings.data_anchor or settings.objective.reference:
         check_sigma_range(settings.anchor_steps(), generator)
     settings.frames.check(sampling.size.num_frames)
-    return route_for(generator, settings, sampling.steps, generator_from(settings.seed, "check"))
+    return route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
 
 
 def run_content(

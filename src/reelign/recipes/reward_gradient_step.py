@@ -23,13 +23,15 @@ from reelign.training.graded_rollout import GradedRollout
 from reelign.training.staged_decode import DecodedGradient, chosen_pieces, decoded_gradient
 
 
-def route_for(generator: Generator, settings: RewardGradientSettings, steps: int, chance: torch.Generator) -> Route:
+def route_for(
+    generator: Generator, settings: RewardGradientSettings, sampling: Sampling, chance: torch.Generator
+) -> Route:
     """The levels of one step's rollouts, and which of their last steps carry gradient.
 
     Raises:
         ReelignError: the schedule of so many steps is too short for what the settings ask.
     """
-    sigmas = generator.sigmas(steps)
+    sigmas = generator.sigmas(sampling.steps, generator.latent_shape(sampling.size))
     if settings.edit_from is not None:
         sigmas = starting_at(sigmas, settings.edit_from)
     return settings.gradient.route(sigmas, chance)
@@ -66,7 +68,7 @@ class RewardGradientStep:
 
     def accumulate_gradients(self, policy: Policy, batch: RolloutBatch) -> dict[str, float]:
         generator, settings = policy.generator, self.settings
-        route = route_for(generator, settings, self.sampling.steps, generator_from(batch.seed, "route"))
+        route = route_for(generator, settings, self.sampling, generator_from(batch.seed, "route"))
         count = len(batch.prompts)
         distance = 0.0
         losses: list[float] = []

@@ -73,13 +73,15 @@ def velocity_errors(
         weight: (B,) weight of each velocity error; None is that of the family's native loss at the draw's sigma, under
             which the error is the one that the family was pretrained on.
         mask: broadcastable to the latents, 1 where the error counts; the mean runs over those elements. None is all.
-            With one axis more in front, (S, B, C, F, H, W), it holds S segments, all from the same forward.
+            With one axis more in front, (S, B, C, F, H, W), it holds S segments, all from the same forward. Given
+            frames of image-to-video never count.
     Returns:
         {name: (B,) fp32 error}, (B, S) of segments.
     """
     noisy, conditioning = add_noise(latents, draw.noise, draw.sigma), conditioning.to(latents.device)
     target = velocity_target(latents, draw.noise).float()
     weight = policy.generator.path.native_weight(draw.sigma) if weight is None else weight
+    mask = _made(policy, latents, conditioning, mask)
     errors: dict[Weights, Tensor] = {}
     for name in weights:
         with contextlib.nullcontext() if name == "policy" else torch.no_grad(), policy.using(name):
@@ -100,7 +102,15 @@ def base_distance(policy: Policy, latents: Tensor, conditioning: Conditioning, d
     own = policy.generator.velocity(noisy, draw.sigma, conditioning)
     with torch.no_grad(), policy.using("base"):
         base = policy.generator.velocity(noisy, draw.sigma, conditioning)
-    return (own.float() - base.float()).square().flatten(1).mean(dim=1)
+    return _masked_mean((own.float() - base.float()).square(), _made(policy, latents, conditioning, None))
+
+
+def _made(policy: Policy, latents: Tensor, conditioning: Conditioning, mask: Tensor | None) -> Tensor | None:
+    """The mask without what the conditioning gives; None is all."""
+    given = policy.generator.clean_mask(latents.shape, conditioning)
+    if given is None:
+        return mask
+    return ~given if mask is None else mask * ~given
 
 
 def _masked_mean(squared: Tensor, mask: Tensor | None) -> Tensor:

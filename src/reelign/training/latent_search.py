@@ -76,9 +76,10 @@ def best_of(
     if len(seeds) != settings.candidates:
         raise ValueError(f"settings ask for {settings.candidates} seeds, got {len(seeds)}")
     check_dimensions(weights, reward.settings.dimensions)
-    sigmas = generator.sigmas(steps).to(generator.device)
+    shape = generator.latent_shape(size)
+    sigmas = generator.sigmas(steps, shape).to(generator.device)
     middle = min(steps - 1, max(1, round(settings.look * steps)))
-    noise = initial_noise((len(seeds), *generator.latent_shape(size)), seeds, generator.device)
+    noise = initial_noise((len(seeds), *shape), seeds, generator.device)
     velocity = functools.partial(_velocity, generator, conditioning, negative, guidance_scale)
     values = functools.partial(_value, reward, weights, conditioning)
     half = sample_euler(velocity(len(seeds)), generator.path.start(noise, sigmas[0]), sigmas[: middle + 1])
