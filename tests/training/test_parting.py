@@ -68,6 +68,20 @@ def test_several_held_out_rewards_share_the_error() -> None:
     assert told(Look(1, prompts, scores), base, base, level=0.8)[0] == ("parted", "x")
 
 
+def test_a_dimension_that_falls_behind_a_mean_that_holds_is_an_alarm() -> None:
+    """As a policy that sharpens its frames until nobody can tell what they show."""
+    zero = torch.zeros(8)
+
+    def scored(step: int, training: float, looks: float, text: float) -> Look:
+        of_judge = {"overall": zero + (looks + text) / 2, "VQ": zero + looks, "TA": zero + text}
+        scores = {f"held_out/judge/{name}": values for name, values in of_judge.items()}
+        return Look(step, tuple("abcdefgh"), {"training/score": zero + training, **scores})
+
+    base = scored(0, 0.0, 0.0, 0.0)
+    assert told(scored(1, 1.0, 0.3, -0.3), base, base) == [("parted", "judge/TA"), ("below_base", "judge/TA")]
+    assert told(scored(1, 1.0, 0.3, 0.1), base, base) == []
+
+
 def test_a_measure_outside_its_band_is_an_alarm_of_its_own() -> None:
     base = look(0, 0.0, 0.0)
     assert told(look(1, 0.0, 0.0, proxy=0.4), base, base) == [("band", "sharpness")]

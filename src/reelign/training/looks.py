@@ -55,6 +55,18 @@ class Look:
         return {reward: _in_one(dimensions) for reward, dimensions in found.items()}
 
     @property
+    def held_out_dimensions(self) -> dict[str, Tensor]:
+        """`held_out`, and beside it `REWARD/DIMENSION` of each of several: one may fall while another carries the
+        mean."""
+        rewards = [name.rpartition("/")[0] for name in self._of(HELD_OUT)]
+        own = {
+            name: values
+            for name, values in self._of(HELD_OUT).items()
+            if rewards.count(name.rpartition("/")[0]) > 1 and not name.endswith(f"/{OVERALL}")
+        }
+        return {**self.held_out, **own}
+
+    @property
     def proxies(self) -> dict[str, Tensor]:
         """By the measure's name: (videos,) what no reward should change much."""
         return self._of(PROXY)

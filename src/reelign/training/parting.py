@@ -34,13 +34,13 @@ def alarms(
     """What is wrong with the policy at a look. Differences are paired by prompt and seed, intervals are of the
     bootstrap over prompts.
 
-        parted      the training reward is up and a held-out reward down against the best look
-        below_base  a held-out reward is down against the base, whatever training's does
+        parted      the training reward is up and a held-out reward, or a dimension of it, down against the best look
+        below_base  a held-out reward or dimension is down against the base, whatever training's does
         band        a measure is outside its share of the base's
         unscored    fewer than half of the videos that the base has scores of could be made and scored
 
     The best of many looks is in part lucky, and a policy that stays as good falls short of it; so the first two ask
-    for 1 - (1 - level) / (looks · rewards), Bonferroni's share of the error for each look and reward.
+    for 1 - (1 - level) / (looks · rewards), Bonferroni's share of the error for each look and each reward or dimension.
 
     Args:
         best: the look with the highest `standing` so far.
@@ -52,10 +52,11 @@ def alarms(
     found = _unscored(now, base)
     if found:
         return found
-    each = 1 - (1 - level) / (max(1, looks) * max(1, len(now.held_out)))
+    seen, at_best, at_base = (look.held_out_dimensions for look in (now, best, base))
+    each = 1 - (1 - level) / (max(1, looks) * max(1, len(seen)))
     rise = _interval(now.training, best.training, now, each)
-    for name, scores in now.held_out.items():
-        fall = _interval(scores, best.held_out[name], now, each)
+    for name, scores in seen.items():
+        fall = _interval(scores, at_best[name], now, each)
         if rise[0] > 0 > fall[1]:
             found.append(
                 Alarm(
@@ -65,7 +66,7 @@ def alarms(
                     f"{best.step}, the best for what training does not see",
                 )
             )
-        low, high = _interval(scores, base.held_out[name], now, each)
+        low, high = _interval(scores, at_base[name], now, each)
         if high < 0:
             found.append(Alarm("below_base", name, f"{name} is below the base's by {_span((low, high))}"))
     return found + _outside(now, base, level, bands)
