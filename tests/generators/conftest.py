@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from generators.tiny import save_cogvideox, save_modelscope
+from generators.tiny_hunyuan import save_hunyuan
 from reelign.generators import Generator, VideoSize, load_generator
 
-FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope")
+FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "hunyuan")
+FLOWS = ("hunyuan",)
+"""Those without a table of noise levels."""
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,7 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_cogvideox(models / "cogvideox-2b", rotary=False)
     save_cogvideox(models / "cogvideox-5b", rotary=True)
     save_modelscope(models / "modelscope")
+    save_hunyuan(models / "hunyuan")
     return {name: models / name for name in FAMILIES}
 
 
@@ -35,6 +39,17 @@ def loaded(family_folders: dict[str, Path]) -> dict[str, Generator]:
 def family(family_folder: Path, loaded: dict[str, Generator]) -> Generator:
     """One of the families, to look at: every test shares it."""
     return loaded[family_folder.name]
+
+
+@pytest.fixture(params=[name for name in FAMILIES if name not in FLOWS])
+def table_folder(request: pytest.FixtureRequest, family_folders: dict[str, Path]) -> Path:
+    return family_folders[request.param]
+
+
+@pytest.fixture
+def table_family(table_folder: Path, loaded: dict[str, Generator]) -> Generator:
+    """One of the families whose noise levels are a table."""
+    return loaded[table_folder.name]
 
 
 @pytest.fixture

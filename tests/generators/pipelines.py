@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reelign.diffusion.paths import RectifiedFlow
 from reelign.diffusion.samplers import initial_noise
-from reelign.generators import Generator, Guidance, VideoSize
+from reelign.generators import Conditioning, Generator, Guidance, VideoSize
 
 PROMPTS = ["a red square moves left", "a disc"]
 SEEDS = [3, 4]
@@ -48,3 +49,57 @@ def by_reelign(generator: Generator, size: VideoSize, scale: float) -> Tensor:
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
     """Equal to fp32's rounding over a few steps, relative to the largest value: tiny random models overshoot."""
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6 * max(1.0, float(theirs.abs().max())))
+
+
+def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
+    """Latents (B, C, F, H, W) of pixels (B, 3, F, H, W) in [-1, 1], by the pipeline's own VAE and factor."""
+    vae = pipeline.vae
+    if "3D" in type(vae.encoder).__name__:
+        return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor  # type: ignore[no-any-return]
+    frames = vae.encode(pixels.transpose(1, 2).flatten(0, 1)).latent_dist.mode() * vae.config.scaling_factor
+    return frames.unflatten(0, (len(pixels), -1)).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+def own_pixels(pipeline: Any, latents: Tensor) -> Tensor:
+    """Pixels of latents, by the pipeline's own `decode_latents` where it has one."""
+    if not hasattr(pipeline, "decode_latents"):
+        return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample  # type: ignore[no-any-return]
+    return pipeline.decode_latents(latents.transpose(1, 2) if frames_first(pipeline) else latents)  # type: ignore[no-any-return]
+
+
+def timesteps_at(generator: Generator, sigma: Tensor) -> Tensor:
+    """A model's own timesteps (B,) of noise levels."""
+    if isinstance(generator.path, RectifiedFlow):
+        return sigma * generator.pipeline.scheduler.config.num_train_timesteps
+    return generator.path.timestep(sigma)  # type: ignore[attr-defined,no-any-return]
+
+
+def training_pair(generator: Generator, latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """What the family's pretraining feeds, (B, C, F, H, W), and what it asks for."""
+    if isinstance(generator.path, RectifiedFlow):
+        level = sigma[:, None, None, None, None]
+        return (1 - level) * latents + level * noise, noise - latents
+    scheduler, timesteps = generator.pipeline.scheduler, timesteps_at(generator, sigma)
+    v = scheduler.config.prediction_type == "v_prediction"
+    target = scheduler.get_velocity(latents, noise, timesteps) if v else noise
+    return scheduler.add_noise(latents, noise, timesteps), target
+
+
+def said_by(generator: Generator, fed: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    """What the family's denoiser says, (B, C, F, H, W), asked as its pipeline asks it."""
+    pipeline, embeds = generator.pipeline, conditioning["prompt_embeds"]
+    name = type(pipeline).__name__
+    if name == "CogVideoXPipeline":
+        rotary = generator._rotary_embeddings(fed)  # type: ignore[attr-defined]
+        said: Tensor = pipeline.transformer(
+            fed.transpose(1, 2), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
+        )[0].transpose(1, 2)
+    elif name == "HunyuanVideoPipeline":
+        mask, pooled = conditioning["prompt_attention_mask"], conditioning["pooled_prompt_embeds"]
+        guidance = torch.full_like(timesteps, 1000.0)
+        said = pipeline.transformer(fed, timesteps, embeds, mask, pooled, guidance, return_dict=False)[0]
+    else:
+        if name == "AnimateDiffPipeline":
+            embeds = embeds.repeat_interleave(fed.shape[2], dim=0)
+        said = pipeline.unet(fed, timesteps, embeds, return_dict=False)[0]
+    return said

@@ -13,7 +13,17 @@ from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from generators.pipelines import PROMPTS, assert_close, by_pipeline, by_reelign, frames_first
+from generators.pipelines import (
+    PROMPTS,
+    assert_close,
+    by_pipeline,
+    by_reelign,
+    frames_first,
+    said_by,
+    timesteps_at,
+    training_pair,
+)
+from reelign.diffusion.paths import RectifiedFlow
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
@@ -106,23 +116,15 @@ def test_the_default_error_is_the_loss_that_the_family_was_pretrained_on(
     family: Generator, policy: Policy, pairs: Tensor
 ) -> None:
     """Mean squared error on the scheduler's own noisy latents and target, in the model's own layout."""
-    latents, scheduler = pairs[:, 0], family.pipeline.scheduler
+    latents = pairs[:, 0]
     draw = draw_for(policy, latents)
     conditioning = family.encode_prompts(PROMPTS * 2)
-    timesteps = family.path.timestep(draw.sigma)  # type: ignore[attr-defined]
-    assert torch.equal(family.path.sigmas[timesteps], draw.sigma)  # type: ignore[attr-defined]
-    fed = scheduler.add_noise(latents, draw.noise, timesteps)
-    v = scheduler.config.prediction_type == "v_prediction"
-    target = scheduler.get_velocity(latents, draw.noise, timesteps) if v else draw.noise
-    embeds = conditioning["prompt_embeds"]
+    timesteps = timesteps_at(family, draw.sigma)
+    if not isinstance(family.path, RectifiedFlow):
+        assert torch.equal(family.path.sigmas[timesteps], draw.sigma)  # type: ignore[attr-defined]
+    fed, target = training_pair(family, latents, draw.noise, draw.sigma)
     with torch.no_grad():
-        if frames_first(family.pipeline):
-            rotary = family._rotary_embeddings(latents)  # type: ignore[attr-defined]
-            said = family.pipeline.transformer(
-                fed.transpose(1, 2), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
-            )[0].transpose(1, 2)
-        else:
-            said = family.pipeline.unet(fed, timesteps, embeds, return_dict=False)[0]
+        said = said_by(family, fed, timesteps, conditioning)
     expected = (said - target).square().flatten(1).mean(dim=1)
     errors = velocity_errors(policy, latents, conditioning, draw)
     torch.testing.assert_close(errors["reference"], expected, rtol=2e-4, atol=1e-5)
@@ -136,10 +138,7 @@ def test_a_perfect_model_has_no_error(
     latents = pairs[:, 0]
     draw = draw_for(policy, latents)
     denoiser = next(iter(family.denoisers.values()))
-    scheduler = family.pipeline.scheduler
-    timesteps = family.path.timestep(draw.sigma)  # type: ignore[attr-defined]
-    v = scheduler.config.prediction_type == "v_prediction"
-    answer = scheduler.get_velocity(latents, draw.noise, timesteps) if v else draw.noise
+    _, answer = training_pair(family, latents, draw.noise, draw.sigma)
     answer = answer.transpose(1, 2) if frames_first(family.pipeline) else answer
     monkeypatch.setattr(denoiser, "forward", lambda *_, **__: (answer,))
     for error in velocity_errors(policy, latents, family.encode_prompts(PROMPTS * 2), draw).values():
@@ -182,10 +181,11 @@ def test_the_adapter_samples_the_same_in_plain_diffusers(
 
     plain = getattr(diffusers, type(family.pipeline).__name__).from_pretrained(family_folder)
     plain.set_progress_bar_config(disable=True)
-    if frames_first(plain):
+    component = next(iter(family.denoisers))
+    if hasattr(getattr(plain, component), "load_lora_adapter"):
         plain.load_lora_weights(tmp_path / "adapter")
     else:
-        into_the_model(plain.unet, file)
+        into_the_model(getattr(plain, component), component, file)
     assert_close(ours, by_pipeline(plain, family, family_size, 5.0))
 
     again = load_generator(str(family_folder))
@@ -193,12 +193,12 @@ def test_the_adapter_samples_the_same_in_plain_diffusers(
     assert_close(by_reelign(again, family_size, 5.0), ours)
 
 
-def into_the_model(unet: torch.nn.Module, file: Path) -> None:
+def into_the_model(denoiser: torch.nn.Module, component: str, file: Path) -> None:
     """ModelScope's pipeline cannot load adapters (its U-Net has no `load_lora_adapter`); peft alone can."""
-    layers = {name.removeprefix("unet."): tensor for name, tensor in load_file(file).items()}
+    layers = {name.removeprefix(f"{component}."): tensor for name, tensor in load_file(file).items()}
     config = LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
-    inject_adapter_in_model(config, unet)
-    refused = set_peft_model_state_dict(unet, layers)
+    inject_adapter_in_model(config, denoiser)
+    refused = set_peft_model_state_dict(denoiser, layers)
     assert not refused.unexpected_keys
     assert not [name for name in refused.missing_keys if "lora_" in name]
 

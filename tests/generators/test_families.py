@@ -1,4 +1,4 @@
-"""What every family promises, CogVideoX 2B and 5B and ModelScope: sampling, encoding and interface. Wan has its own."""
+"""What every family promises: sampling, encoding and interface. Wan has its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from generators.pipelines import PROMPTS, SEEDS, STEPS, assert_close, by_pipeline, by_reelign, frames_first
+from generators.pipelines import (
+    PROMPTS,
+    SEEDS,
+    STEPS,
+    assert_close,
+    by_pipeline,
+    by_reelign,
+    own_latents,
+    own_pixels,
+    timesteps_at,
+)
+from reelign.diffusion.paths import RectifiedFlow
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
@@ -25,19 +36,23 @@ def test_guidance_changes_the_sample(family: Generator, family_size: VideoSize) 
     assert (by_reelign(family, family_size, 1.0) - by_reelign(family, family_size, 5.0)).abs().max() > 1e-2
 
 
-def test_the_schedule_falls_along_the_table_to_its_last_level(family: Generator) -> None:
-    sigmas = family.sigmas(STEPS)
+def test_the_schedule_falls_to_its_last_level(family: Generator, family_size: VideoSize) -> None:
+    sigmas = family.sigmas(STEPS, family.latent_shape(family_size))
     assert sigmas.shape == (STEPS + 1,)
     assert (sigmas.diff() < 0).all()
-    path = family.path
-    family.pipeline.scheduler.set_timesteps(STEPS)
-    timesteps = path.timestep(sigmas[:-1])  # type: ignore[attr-defined]
-    assert timesteps.tolist() == family.pipeline.scheduler.timesteps.tolist()
+    if isinstance(family.path, RectifiedFlow):
+        assert (sigmas[0], sigmas[-1]) == (1, 0)
 
 
-def test_more_steps_than_levels_are_refused(family: Generator) -> None:
+def test_the_schedule_falls_along_the_table(table_family: Generator) -> None:
+    sigmas = table_family.sigmas(STEPS, ())
+    table_family.pipeline.scheduler.set_timesteps(STEPS)
+    assert timesteps_at(table_family, sigmas[:-1]).tolist() == table_family.pipeline.scheduler.timesteps.tolist()
+
+
+def test_more_steps_than_levels_are_refused(table_family: Generator) -> None:
     with pytest.raises(ReelignError, match="1001 sampling steps are more than the 1000 noise levels"):
-        family.sigmas(1001)
+        table_family.sigmas(1001, ())
 
 
 def test_decoding_equals_the_pipelines_video(family: Generator, family_size: VideoSize) -> None:
@@ -48,24 +63,14 @@ def test_decoding_equals_the_pipelines_video(family: Generator, family_size: Vid
 
 
 def test_encoding_and_decoding_equal_the_pipelines_own_path(family: Generator, family_size: VideoSize) -> None:
-    """The pipelines share one processor for pixels, and each has its own `decode_latents`."""
-    pipeline = family.pipeline
+    """The pipelines share one processor for pixels."""
     videos = torch.rand(2, family_size.num_frames, 3, 16, 16)
-    pixels = pipeline.video_processor.preprocess_video(videos)  # (B, 3, F, H, W) in [-1, 1]
-    if frames_first(pipeline):
-        own = pipeline.vae.encode(pixels).latent_dist.mode().transpose(1, 2) * pipeline.vae.config.scaling_factor
-        back = pipeline.decode_latents(own)
-        own = own.transpose(1, 2)
-    else:
-        frames = pixels.transpose(1, 2).flatten(0, 1)
-        own = pipeline.vae.encode(frames).latent_dist.mode() * pipeline.vae.config.scaling_factor
-        own = own.unflatten(0, (2, -1)).transpose(1, 2)
-        back = pipeline.decode_latents(own)
+    pixels = family.pipeline.video_processor.preprocess_video(videos)  # (B, 3, F, H, W) in [-1, 1]
     latents = family.encode(videos)
     assert latents.shape == (2, *family.latent_shape(family_size))
     assert latents.dtype == torch.float32
-    torch.testing.assert_close(latents, own, rtol=0, atol=1e-6)
-    expected = pipeline.video_processor.postprocess_video(back, output_type="pt")
+    torch.testing.assert_close(latents, own_latents(family.pipeline, pixels), rtol=0, atol=1e-6)
+    expected = family.pipeline.video_processor.postprocess_video(own_pixels(family.pipeline, latents), output_type="pt")
     torch.testing.assert_close(family.decode(latents), expected, rtol=0, atol=1e-6)
 
 
@@ -94,7 +99,8 @@ def test_a_batch_of_mixed_sigmas_equals_single_calls(family: Generator, family_s
     for row in range(2):
         one = torch.tensor([row])
         alone = family.velocity(noisy[one], sigma[one], conditioning.take(one))
-        torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-5)
+        # Relative to the largest: near pure noise an epsilon's rounding is divided by the little that is left of video.
+        torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-5 * max(1.0, float(alone.abs().max())))
 
 
 def test_weights_are_frozen_and_in_eval_mode(family: Generator) -> None:
@@ -125,7 +131,7 @@ def edit(path: Path, **values: object) -> None:
 def test_a_weight_that_is_missing_from_the_file_is_refused(copy: Path) -> None:
     path = denoiser_weights(copy)
     weights = load_file(path)
-    name = next(name for name in sorted(weights) if "attn1.to_q" in name)
+    name = next(name for name in sorted(weights) if "to_q" in name)
     del weights[name]
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ReelignError, match="lacks the weight " + name.replace(".", r"\.")):
@@ -145,14 +151,19 @@ def denoiser_weights(folder: Path) -> Path:
     return next(part.glob("*.safetensors"))
 
 
-def test_a_prediction_that_no_path_here_has_is_refused(copy: Path) -> None:
-    edit(copy / "scheduler" / "scheduler_config.json", prediction_type="sample")
+@pytest.fixture
+def table_copy(table_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(table_folder, tmp_path / "copy"))
+
+
+def test_a_prediction_that_no_path_here_has_is_refused(table_copy: Path) -> None:
+    edit(table_copy / "scheduler" / "scheduler_config.json", prediction_type="sample")
     with pytest.raises(ReelignError, match="predicts 'sample'"):
-        load_generator(str(copy))
+        load_generator(str(table_copy))
 
 
-def test_an_epsilon_model_with_zero_terminal_snr_is_refused(copy: Path) -> None:
-    edit(copy / "scheduler" / "scheduler_config.json", prediction_type="epsilon", rescale_betas_zero_snr=True)
+def test_an_epsilon_model_with_zero_terminal_snr_is_refused(table_copy: Path) -> None:
+    edit(table_copy / "scheduler" / "scheduler_config.json", prediction_type="epsilon", rescale_betas_zero_snr=True)
     with pytest.raises(ReelignError, match="zero terminal SNR") as caught:
-        load_generator(str(copy))
+        load_generator(str(table_copy))
     assert "scheduler_config.json" in caught.value.mend

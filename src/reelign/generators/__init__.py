@@ -30,6 +30,7 @@ __all__ = [
 
 GENERATORS = {
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
+    "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
     "WanPipeline": "reelign.generators.wan:Wan",
 }
