@@ -61,20 +61,6 @@ def test_a_missing_weight_file_is_named(copy: Path) -> None:
         load_generator(str(copy))
 
 
-def test_wan_22_with_two_experts_is_refused(copy: Path) -> None:
-    shutil.copytree(copy / "transformer", copy / "transformer_2")
-    edit(copy / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"], boundary_ratio=0.875)
-    with pytest.raises(ReelignError, match=r"Wan 2\.2") as caught:
-        load_generator(str(copy))
-    assert "Wan2.1" in caught.value.mend
-
-
-def test_wan_22_with_a_timestep_per_token_is_refused(copy: Path) -> None:
-    edit(copy / "model_index.json", expand_timesteps=True)
-    with pytest.raises(ReelignError, match=r"Wan 2\.2"):
-        load_generator(str(copy))
-
-
 def test_identity_changes_with_one_weight(copy: Path) -> None:
     before = load_generator(str(copy)).identity
     assert before.startswith("copy@")

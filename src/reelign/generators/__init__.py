@@ -29,9 +29,14 @@ __all__ = [
 ]
 
 GENERATORS = {
+    "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
+    "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
+    "LTXPipeline": "reelign.generators.ltx:LTX",
+    "MochiPipeline": "reelign.generators.mochi:Mochi",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
+    "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
 }
 """Class name of the diffusers pipeline -> the family's class."""
@@ -53,7 +58,7 @@ def load_generator(
     Args:
         model: `spriteworld` (ships with the package), a folder with a `model_index.json`, or a hub id.
         device: where the pipeline goes.
-        dtype: precision of denoiser and text encoder; the VAE stays fp32.
+        dtype: precision of denoiser and text encoder; the VAE and an image encoder stay fp32.
         encoders: False leaves the weights of text encoders and VAE on disk, for training on cached embeddings and
             latents; `encoders.holding` loads them where they are needed after all.
         weights: False leaves those of the denoisers on disk too: a generator to ask for sizes, not to run.
@@ -66,7 +71,7 @@ def load_generator(
 
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
     # that diffusers keeps in fp32 on purpose.
-    precision = {"default": dtype, "vae": torch.float32}
+    precision = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
     diffusers.utils.logging.disable_progress_bar()
     try:
         index = read_index(source)
@@ -92,10 +97,11 @@ def family_of(model: str) -> type[Generator]:
     Raises:
         ReelignError: no such folder or hub id, or a pipeline class no family here covers.
     """
-    name = pipeline_class(resolve_model(model))
+    index = read_index(resolve_model(model))
+    name = str(index["_class_name"])
     check_supported(model, name)
     family: type[Generator] = named_object(GENERATORS[name], "generator")
-    return family
+    return family.variant(index)
 
 
 def check_supported(model: str, name: str) -> None:

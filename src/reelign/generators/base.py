@@ -6,7 +6,7 @@ import abc
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,8 @@ class SamplingDefaults:
     fps: float
     guidance_scale: float
     num_inference_steps: int
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where a model has two; None is the same."""
 
     @property
     def size(self) -> VideoSize:
@@ -88,6 +90,8 @@ class Guidance:
 
     scale: float
     negative: Conditioning | None = None
+    scale_2: float | None = None
+    """Of the expert for low noise, where a model has two; None is the same."""
 
     @property
     def active(self) -> bool:
@@ -127,6 +131,15 @@ class Generator(abc.ABC):
     def denoisers(self) -> dict[str, nn.Module]:
         """Pipeline component name -> denoiser; one entry for most families."""
 
+    def expert(self, sigma: float) -> str:
+        """Which of the denoisers answers at a noise level; most families have one."""
+        return next(iter(self.denoisers))
+
+    @classmethod
+    def variant(cls, index: Mapping[str, Any]) -> type[Generator]:
+        """The class for a pipeline with this `model_index.json`, where models of one pipeline class differ."""
+        return cls
+
     @property
     def device(self) -> torch.device:
         return next(next(iter(self.denoisers.values())).parameters()).device
@@ -155,6 +168,16 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         """Text conditioning of (len(prompts), ...), under no_grad; the empty string is the unconditional prompt."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether prompts may have an image that their videos go on from."""
+        return type(self).encode_condition is not Generator.encode_condition
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether they must have one."""
+        return self.takes_images
 
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
         """What the model takes of the first frames that its clips go on from, to be joined to its text conditioning.

@@ -1,0 +1,87 @@
+"""Wan 2.2's pipelines, tiny and with random weights: fields as in Wan-AI's published configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from generators.tiny import WORDS, awake, tokenizer
+
+
+def save_wan22(folder: Path, **settings: Any) -> None:
+    """A14B's layout: two transformers of other weights, and a boundary that short schedules cross."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(
+            base_dim=3,
+            z_dim=16,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+        )
+        pipeline = WanPipeline(
+            **parts(vae.eval(), channels=16),
+            transformer_2=transformer(channels=16),
+            **{"boundary_ratio": 0.875, **settings},
+        )
+    pipeline.save_pretrained(folder)
+
+
+def save_wan22_ti2v(folder: Path) -> None:
+    """TI2V-5B's layout: a residual VAE of stride 16 that takes pixels in patches of 2, a timestep for each token."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae: Any = AutoencoderKLWan(
+            base_dim=4,
+            decoder_base_dim=4,
+            z_dim=8,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+            is_residual=True,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            scale_factor_spatial=16,
+            latents_mean=[0.1] * 8,
+            latents_std=[0.8] * 8,
+        )
+        # Shortcuts add up; outside [-1, 1] diffusers' own decode would clamp.
+        vae.decoder.conv_out.weight.data.mul_(0.1)
+        pipeline = WanPipeline(**parts(vae.eval(), channels=8), expand_timesteps=True)
+    pipeline.save_pretrained(folder)
+
+
+def parts(vae: Any, *, channels: int) -> dict[str, Any]:
+    """What both pipelines have."""
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
+    return {
+        "tokenizer": tokenizer(),
+        "text_encoder": UMT5EncoderModel(UMT5Config(vocab_size=len(WORDS) + 3, dropout_rate=0.0, **sizes)).eval(),
+        "vae": vae,
+        "transformer": transformer(channels=channels),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0),
+    }
+
+
+def transformer(*, channels: int) -> Any:
+    return awake(
+        WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=channels,
+            out_channels=channels,
+            text_dim=32,
+            freq_dim=32,
+            ffn_dim=32,
+            num_layers=2,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_max_seq_len=32,
+        )
+    )
