@@ -29,12 +29,8 @@ __all__ = [
 ]
 
 GENERATORS = {
-    "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
-    "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
-    "LTXPipeline": "reelign.generators.ltx:LTX",
-    "MochiPipeline": "reelign.generators.mochi:Mochi",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
@@ -97,11 +93,10 @@ def family_of(model: str) -> type[Generator]:
     Raises:
         ReelignError: no such folder or hub id, or a pipeline class no family here covers.
     """
-    index = read_index(resolve_model(model))
-    name = str(index["_class_name"])
+    name = pipeline_class(resolve_model(model))
     check_supported(model, name)
     family: type[Generator] = named_object(GENERATORS[name], "generator")
-    return family.variant(index)
+    return family
 
 
 def check_supported(model: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Text encoders and the VAE: loaded while something is encoded, and no memory of training's.
+"""Encoders of texts and images and the VAE: loaded while something is encoded, and no memory of training's.
 
 A module that is away keeps its class and config but no weights (they are on the meta device), so that sizes and shapes
 can still be asked for; what needs the weights is done under `holding`.
@@ -20,6 +20,7 @@ from reelign.generators.base import Generator
 from reelign.generators.weights import load_models
 
 VAE = "vae"
+IMAGE_ENCODER = "image_encoder"
 META = torch.device("meta")
 
 
@@ -32,7 +33,12 @@ def encoders(generator: Generator) -> dict[str, nn.Module]:
 
 def text_encoders(generator: Generator) -> dict[str, nn.Module]:
     """Those of them that read prompts."""
-    return {name: model for name, model in encoders(generator).items() if name != VAE}
+    return {name: model for name, model in encoders(generator).items() if name not in (VAE, IMAGE_ENCODER)}
+
+
+def image_encoders(generator: Generator) -> dict[str, nn.Module]:
+    """Those of them that read the images of prompts."""
+    return {name: model for name, model in encoders(generator).items() if name in (VAE, IMAGE_ENCODER)}
 
 
 def is_away(model: nn.Module) -> bool:
@@ -114,7 +120,11 @@ def _source(generator: Generator) -> str:
 
 def _encoder_entries(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
     entries = {name: tuple(entry) for name, entry in index.items() if isinstance(entry, list) and entry[0]}
-    return {name: entry for name, entry in entries.items() if name == VAE or name.startswith("text_encoder")}
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if name in (VAE, IMAGE_ENCODER) or name.startswith("text_encoder")
+    }
 
 
 def _is_model(library: str, kind: str) -> bool:

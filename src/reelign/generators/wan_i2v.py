@@ -1,0 +1,70 @@
+"""Wan 2.1 image-to-video (`WanImageToVideoPipeline`): Wan whose clips go on from a first frame.
+
+Facts that matter here: the image reaches the transformer twice, as CLIP's features before the text's and as latents
+beside the noisy ones. Those are the VAE's of a whole clip, the image followed by mid-grey frames, behind four channels
+of a mask that is 1 at the first latent frame. All latent frames are made, the first too: none is given clean. Attention
+takes the last 512 places for the text and what stands before them for the image, so the text must be padded to 512. The
+pipeline's own call gives every video of a batch the same image; here each has its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from diffusers import WanPipeline
+from torch import Tensor
+
+from reelign.errors import ReelignError
+from reelign.generators.base import Conditioning, VideoSize
+from reelign.generators.pictures import as_pictures
+from reelign.generators.wan import MAX_SEQUENCE_LENGTH, Wan
+
+
+class WanImageToVideo(Wan):
+    """Wan 2.1 I2V through its diffusers pipeline."""
+
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
+
+    def __init__(self, pipeline: Any, model: str) -> None:
+        if pipeline.transformer.config.pos_embed_seq_len is not None:
+            raise ReelignError(
+                f"{model} goes from a first frame to a last one, and prompts here have one image.",
+                "Use an image-to-video checkpoint such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers.",
+            )
+        super().__init__(pipeline, model)
+
+    @property
+    def max_sequence_length(self) -> int:
+        return MAX_SEQUENCE_LENGTH
+
+    @torch.no_grad()
+    def encode_prompts(self, prompts: list[str]) -> Conditioning:
+        # As WanPipeline does: the same text encoding under this pipeline's name fails where ftfy is not installed.
+        embeds = WanPipeline._get_t5_prompt_embeds(self.pipeline, prompts, max_sequence_length=self.max_sequence_length)
+        return Conditioning({"prompt_embeds": embeds})
+
+    @torch.no_grad()
+    def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
+        pipeline, pictures = self.pipeline, as_pictures(images)
+        first = pipeline.video_processor.preprocess(pictures, height=size.height, width=size.width)
+        frames = (first[:, None].float() + 1) / 2
+        grey = torch.full_like(frames, 0.5).expand(-1, size.num_frames - 1, -1, -1, -1)
+        found = {"image_latents": self.encode(torch.cat([frames, grey], dim=1))}
+        if pipeline.image_encoder is not None:  # Wan 2.2 has none
+            found["image_embeds"] = pipeline.encode_image(pictures, device=self.device)
+        return Conditioning(found)
+
+    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
+        # The transformer takes more channels than it makes.
+        return (self.pipeline.vae.config.z_dim, *super().latent_shape(size)[1:])
+
+    def inputs(self, noisy_latents: Tensor, conditioning: Conditioning) -> dict[str, Tensor]:
+        image = conditioning["image_latents"].to(noisy_latents)
+        channels = self.pipeline.vae.config.scale_factor_temporal
+        mask = image.new_zeros(len(image), channels, *image.shape[2:])
+        mask[:, :, 0] = 1
+        inputs = super().inputs(torch.cat([noisy_latents, mask, image], dim=1), conditioning)
+        if "image_embeds" in conditioning.tensors:
+            inputs["encoder_hidden_states_image"] = conditioning["image_embeds"]
+        return inputs
