@@ -7,13 +7,17 @@ from typing import Any
 from reelign.errors import ReelignError
 from reelign.generators.cached_decoder import CogVideoXDecoder, MochiDecoder
 from reelign.generators.frame_decoder import FrameDecoder, FrameGroupDecoder
+from reelign.generators.ltx_decoder import LTXDecoder
 from reelign.generators.video_decoder import VideoDecoder
 from reelign.generators.wan_decoder import WanDecoder
 from reelign.generators.whole_decoder import WholeDecoder
 
 DECODERS: dict[str, type[VideoDecoder]] = {
     name: decoder
-    for decoder in (WanDecoder, CogVideoXDecoder, MochiDecoder, FrameDecoder, FrameGroupDecoder, WholeDecoder)
+    for decoder in (
+        *(WanDecoder, CogVideoXDecoder, MochiDecoder),
+        *(FrameDecoder, FrameGroupDecoder, WholeDecoder, LTXDecoder),
+    )
     for name in decoder.vae_classes
 }
 """Class name of the diffusers VAE -> its decoder in pieces."""

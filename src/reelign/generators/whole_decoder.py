@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,27 +10,16 @@ from reelign.generators.video_decoder import Cache, VideoDecoder
 
 
 class WholeDecoder(VideoDecoder):
-    """HunyuanVideo's VAE (group norms and causal attention over all frames) and LTX-Video's (convolutions look ahead).
+    """HunyuanVideo's VAE (group norms and causal attention over all frames)."""
 
-    Args:
-        vae: the autoencoder.
-        arguments: what its decode takes beside latents, such as LTX's `temb`.
-    """
-
-    vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKLHunyuanVideo", "AutoencoderKLLTXVideo")
+    vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKLHunyuanVideo",)
     block_classes: ClassVar[tuple[str, ...]] = (
         "HunyuanVideoResnetBlockCausal3D",
         "HunyuanVideoUpsampleCausal3D",
         "Attention",
-        "LTXVideoResnetBlock3d",
-        "LTXVideoUpsampler3d",
     )
     causal: ClassVar[bool] = True
     flat: bool = False
-
-    def __init__(self, vae: Any, **arguments: Any) -> None:
-        super().__init__(vae)
-        self.arguments = arguments
 
     def sizes(self, num_latents: int) -> list[int]:
         return [num_latents]
@@ -40,7 +29,3 @@ class WholeDecoder(VideoDecoder):
 
     def __call__(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         return self.whole(latents), None
-
-    def whole(self, latents: Tensor) -> Tensor:
-        pixels: Tensor = self.vae.decode(latents, return_dict=False, **self.arguments)[0]
-        return pixels
