@@ -31,6 +31,9 @@ __all__ = [
 GENERATORS = {
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
+    "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
+    "LTXPipeline": "reelign.generators.ltx:LTX",
+    "MochiPipeline": "reelign.generators.mochi:Mochi",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
