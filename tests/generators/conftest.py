@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from generators.tiny import save_cogvideox, save_modelscope
+from generators.tiny_animatediff import save_animatediff
 from generators.tiny_hunyuan import save_hunyuan
 from reelign.generators import Generator, VideoSize, load_generator
 
-FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "hunyuan")
+FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan")
+FRAME_UNETS = ("modelscope", "animatediff")
+"""Those with a latent frame for each frame."""
 FLOWS = ("hunyuan",)
 """Those without a table of noise levels."""
 
@@ -21,6 +24,7 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_cogvideox(models / "cogvideox-2b", rotary=False)
     save_cogvideox(models / "cogvideox-5b", rotary=True)
     save_modelscope(models / "modelscope")
+    save_animatediff(models / "animatediff")
     save_hunyuan(models / "hunyuan")
     return {name: models / name for name in FAMILIES}
 
@@ -60,4 +64,4 @@ def own_family(family_folder: Path) -> Generator:
 
 @pytest.fixture
 def family_size(family_folder: Path) -> VideoSize:
-    return VideoSize(4 if family_folder.name == "modelscope" else 9, 16, 16)
+    return VideoSize(4 if family_folder.name in FRAME_UNETS else 9, 16, 16)

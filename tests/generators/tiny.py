@@ -37,7 +37,7 @@ def save_cogvideox(folder: Path, *, rotary: bool) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = CogVideoXPipeline(
-            tokenizer=_tokenizer(),
+            tokenizer=tokenizer(),
             text_encoder=T5EncoderModel(
                 T5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
             ).eval(),
@@ -84,20 +84,8 @@ def save_modelscope(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = TextToVideoSDPipeline(
-            tokenizer=_tokenizer(),
-            text_encoder=CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=len(WORDS) + 3,
-                    hidden_size=8,
-                    intermediate_size=16,
-                    num_hidden_layers=2,
-                    num_attention_heads=2,
-                    max_position_embeddings=LENGTH,
-                    pad_token_id=0,
-                    bos_token_id=1,
-                    eos_token_id=1,
-                )
-            ).eval(),
+            tokenizer=tokenizer(),
+            text_encoder=clip_text(),
             unet=awake(
                 UNet3DConditionModel(
                     block_out_channels=(8, 8),
@@ -109,13 +97,7 @@ def save_modelscope(folder: Path) -> None:
                     norm_num_groups=2,
                 )
             ),
-            vae=AutoencoderKL(
-                block_out_channels=(8, 8),
-                down_block_types=("DownEncoderBlock2D",) * 2,
-                up_block_types=("UpDecoderBlock2D",) * 2,
-                latent_channels=4,
-                norm_num_groups=2,
-            ).eval(),
+            vae=frame_vae(),
             scheduler=DDIMScheduler(
                 **TABLE, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
             ),
@@ -131,10 +113,37 @@ def awake(denoiser: nn.Module) -> nn.Module:
     return denoiser.eval()
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def clip_text() -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(WORDS) + 3,
+            hidden_size=8,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=LENGTH,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=1,
+        )
+    ).eval()
+
+
+def frame_vae() -> Any:
+    """Stable Diffusion's VAE of single frames, of spatial stride 2."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=2,
+    ).eval()
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {token: index for index, token in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=LENGTH, **special)
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=LENGTH, **special)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 ATTENTION = (
@@ -28,6 +29,18 @@ def run_again_but_attention(forward: Callable[..., Any], *inputs: Any, **setting
     kept = [getattr(torch.ops.aten, name).default for name in ATTENTION if hasattr(torch.ops.aten, name)]
     how = {"context_fn": functools.partial(create_selective_checkpoint_contexts, kept)}
     return _checkpointed(how, forward, inputs, settings)
+
+
+def checkpoint_blocks(model: nn.Module, classes: Sequence[str], *, keep_attention: bool) -> None:
+    """Run the blocks of these class names again in the backward pass; called twice is called once.
+
+    For models that diffusers gives no checkpointing, or of their residual blocks alone.
+    """
+    again = run_again_but_attention if keep_attention else run_again
+    for module in model.modules():
+        if type(module).__name__ in classes:
+            # In place, not wrapped in a module of torch's: that would rename every parameter.
+            module.forward = functools.partial(again, type(module).forward.__get__(module))
 
 
 def _checkpointed(
