@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from reelign.evaluation.evaluate import score_recorded
 from reelign.latent_stages import guide_label
 from reelign.opening import check_run_name, is_of_sections, load_model, resolve_section, section_layers, settings_of
 from reelign.recipes.asked_critics import CACHE
+from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.grading import grade
 from reelign.recipes.iterate import Iterated
 from reelign.recipes.iterate import iterate as run_rounds
@@ -28,9 +29,12 @@ from reelign.recipes.iterate_settings import HeldOut, IterateSettings
 from reelign.recipes.judging import JudgeSettings, judges_of
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import ADAPTER_FOLDER
+from reelign.recipes.refresh_checks import check_refreshed, checkpoint_of
+from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.round_checks import LOOKS, check_parts
 from reelign.recipes.round_parts import Hands, RoundPlan
 from reelign.records import Group, Video, Workspace
+from reelign.rewards.judging import PREFIX as REWARD
 from reelign.round_reporting import report_rounds
 from reelign.stages import read_prompts
 from reelign.training.launch import start_ranks, together
@@ -74,8 +78,8 @@ def iterate(workspace: str | Path, *, layers: list[Layer] | None = None, **setti
 
     Args:
         workspace: its folder.
-        settings: over the workspace's section `iterate`; what it says under `generate`, `judge` and `align` stands over
-            the sections of these names.
+        settings: over the workspace's section `iterate`; what it says under `generate`, `judge`, `align`, `critic` and
+            `reward` stands over the sections of these names.
     Raises:
         ReelignError: a judge or prompt that two parts share, a setting that was changed since the rounds began, or
             whatever a stage refuses.
@@ -136,17 +140,35 @@ def _plan(workspace: Workspace, wanted: IterateSettings, number: int, files: lis
 
     trained = ("iterate, under each", wanted.each.get(number, {}))
     named = [layer for _, layer in [*section_layers(workspace, "align", files), ("", wanted.align), trained]]
+    judge: JudgeSettings = resolved("judge", {}, ("the rounds", {"split": wanted.split, "seed": seed}))
     return RoundPlan(
         number=number,
         generate=resolved("generate", {}, ("the rounds", {"split": wanted.split, "seed": seed})),
-        judge=resolved("judge", {}, ("the rounds", {"split": wanted.split, "seed": seed})),
+        judge=judge,
         align=resolved(
             "align",
             {"pairs": "best_worst", "anchors": _anchors(named)},
             trained,
             ("the rounds", {"run": f"{wanted.run}-{number}", "seed": seed, "stream": "offline"}),
         ),
+        refresh=_refresh(judge, wanted, resolved, {"run": f"{wanted.run}-{number}-judge", "seed": seed}),
     )
+
+
+def _refresh(
+    judge: JudgeSettings, wanted: IterateSettings, resolved: Callable[..., Any], own: Mapping[str, Any]
+) -> CriticSettings | RewardSettings | None:
+    """How the judge is trained again: a critic from the checkpoint that it is, unless the settings name another."""
+    check_refreshed(wanted, judge)
+    if not wanted.refresh.critic:
+        return None
+    if judge.judge.startswith(REWARD):
+        reward: RewardSettings = resolved("reward", {}, ("the rounds", {**own, "split": wanted.split}))
+        return reward
+    present = checkpoint_of(judge.judge.removeprefix(PREFIX), judge.critic)
+    first = {"backbone": present} if present else {}
+    critic: CriticSettings = resolved("critic", first, ("the rounds", {**own, "split": wanted.split}))
+    return critic
 
 
 def _anchors(named: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -87,7 +87,24 @@ def _what(folder: Path, number: int) -> str:
     left = sum(trained["outputs"]["left_out"].values())
     return (
         f"{trained['settings']['objective']['name']}, {trained['outputs']['samples']} samples of "
-        f"{kept['judgements']} judgements by {', '.join(kept['judges'])}" + (f", {left} left out" if left else "")
+        f"{kept['judgements']} judgements by {', '.join(kept['judges'])}"
+        + (f", {left} left out" if left else "")
+        + _judge_of(folder, number)
+    )
+
+
+def _judge_of(folder: Path, number: int) -> str:
+    """What became of the judge before a round asked it, in words."""
+    before = read_manifest(folder / f"round-{number - 1}.json").get("stages", {})
+    if "dependable" not in before:
+        return ""
+    found = before["dependable"]["outputs"]
+    if found["too_few"]:
+        return f"; the judge stayed as it was: {found['too_few']}"
+    weights = before["refresh"]["outputs"]["weights"]
+    return (
+        f"; the judge was trained again after round {number - 1}, on {found['judgements']} judgements, "
+        f"{found['of_critic']} of them the critic's, to weights {weights}"
     )
 
 

@@ -6,11 +6,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from recipes.reward_worlds import PER_PROMPT, PROMPTS, write_clips
+from reelign.critics import Comparison, Critic, Rating, Tally
 from reelign.critics.local_qwen import Pixels
 from reelign.recipes.critic_settings import CriticSettings, CriticWatch
 from reelign.recipes.reward_settings import RewardLoRA
 from reelign.records import Judgement, Video, Workspace
 from reelign.training.settings import TrainerSettings
+from reelign.video import Clip
+
+
+class Eye(Critic):
+    """Sees which of two clips is brighter, the surer the further they are apart; of the darkest says what is first."""
+
+    name, version = "eye", "1"
+    compares = rates = ("VQ",)
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+
+    def compare(self, a: Clip, b: Clip, prompt: str, dimension: str, *, vote: int = 0) -> Comparison:
+        one, other = (float(each.frames[:, :, -4:].mean()) for each in (a, b))
+        if min(one, other) < 0.2:
+            return Comparison(verdict="a", certainty=1.0)
+        return Comparison(verdict="a" if one > other else "b", certainty=min(1.0, abs(one - other) * 2), reason="Seen.")
+
+    def rate(self, video: Clip, prompt: str, dimension: str, *, vote: int = 0) -> Rating:
+        return Rating(grade="good")
 
 
 def bright_workspace(folder: Path) -> Workspace:

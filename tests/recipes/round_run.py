@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -79,9 +80,10 @@ class Grades(Critic):
         return Rating(grade=grades[(self.asked - 1) % 3], reason=f"number {self.asked}")
 
 
-def make(folder: Path, model: str) -> Workspace:
+def make(folder: Path, model: str, rounds: dict[str, Any] | None = None) -> Workspace:
+    """A workspace with prompts in each split; `rounds` is its section `iterate`."""
     workspace = Workspace.create(folder, model=model)
-    (folder / "reelign.yaml").write_text(yaml.safe_dump(SETTINGS))
+    (folder / "reelign.yaml").write_text(yaml.safe_dump({**SETTINGS, **({"iterate": rounds} if rounds else {})}))
     for split, texts in PROMPTS.items():
         workspace.add_prompts(texts, split)
     return workspace

@@ -16,7 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes.dual_worlds import REWARD, dual_settings
 from recipes.round_run import make, run
+from rewards import tiny_qwen
 
 # One server imports the libraries once and forks a fresh process for each run.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -29,7 +31,7 @@ def stages(folder: Path, number: int) -> dict[str, dict[str, Any]]:
     return found
 
 
-def steps(folder: Path, number: int) -> int:
+def steps(folder: Path, number: int | str) -> int:
     path = folder / f"runs/iterate-{number}/metrics.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -71,6 +73,10 @@ def at_first_training(folder: Path) -> bool:
     return steps(folder, 1) >= 2
 
 
+def at_refresh(folder: Path) -> bool:
+    return steps(folder, "1-judge") >= 2
+
+
 def at_second_candidates(folder: Path) -> bool:
     return "generate" in stages(folder, 2)
 
@@ -93,9 +99,27 @@ def at_second_training(folder: Path) -> bool:
 def test_killed_rounds_end_as_if_never_killed(
     tiny_wan_folder: Path, tmp_path: Path, places: list[Callable[[Path], bool]]
 ) -> None:
-    quiet = make(tmp_path / "quiet", str(tiny_wan_folder)).root
+    same_after_kills(tmp_path, str(tiny_wan_folder), places)
+
+
+@pytest.mark.slow
+def test_a_judge_that_is_killed_while_it_is_trained_again_ends_as_if_never_killed(
+    tiny_wan_folder: Path, tmp_path: Path
+) -> None:
+    backbone = tiny_qwen.save(tiny_qwen.qwen2_vl(), tmp_path / "qwen")
+    trainer = {"steps": 4, "learning_rate": 1e-3, "warmup_steps": 0, "checkpoint_every": 1}
+    reward = {**REWARD, "backbone": str(backbone), "trainer": trainer}
+    rounds = dual_settings("reward:recipes.online_worlds:Glance", reward=reward)
+    same_after_kills(tmp_path, str(tiny_wan_folder), [at_refresh], rounds)
+
+
+def same_after_kills(
+    folder: Path, model: str, places: list[Callable[[Path], bool]], rounds: dict[str, Any] | None = None
+) -> None:
+    """Rounds that are killed at each of the places end with the outputs and adapters of rounds that were not."""
+    quiet = make(folder / "quiet", model, rounds).root
     run(quiet)
-    folder = make(tmp_path / "killed", str(tiny_wan_folder)).root
+    folder = make(folder / "killed", model, rounds).root
     for place in places:
         kill_when(folder, partial(place, folder))
     once = stages(folder, 1)

@@ -61,6 +61,12 @@ def _print_outlook(found: IterationOutlook) -> None:
     what = "videos" if settings.answers == "pointwise" else "pairs"
     if found.plans[0].judge.judge != PEOPLE:
         print(f"each judge is asked about {found.questions} {what} a round, on every dimension")
+    if settings.refresh.critic:
+        print(
+            f"between rounds the judge is trained again on what {settings.refresh.critic} says of the candidates "
+            f"consistently and with a certainty of at least {settings.refresh.min_certainty:g}"
+            f"{', and on what people say' if settings.refresh.people else ''}"
+        )
     if settings.people:
         print(f"{settings.people} people are asked about {found.questions} {what} a round; it waits for them")
     for which, videos in found.looked.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from reelign.critics.base import Comparison, Critic
-from reelign.critics.opening import CriticOptions, open_critic
-from reelign.critics.table import CRITICS
+from reelign.critics.opening import CriticOptions, is_foreign, open_critic
+from reelign.critics.server import ServerSettings
 from reelign.critics.voting import Voted, Voting
 from reelign.errors import ReelignError
-from reelign.naming import is_object_name
 from reelign.records import Verdict
 from reelign.video import Clip
 
@@ -56,12 +55,24 @@ class CriticUse(CriticOptions):
         return {each.name: getattr(self, each.name) for each in fields(CriticOptions)}
 
 
+def critic_use(spec: str, options: Mapping[str, Any], **further: Any) -> CriticUse:
+    """How a critic is asked, from options as a file or a call has them, `server` a mapping or its settings.
+
+    Raises:
+        ReelignError: an option that there is not, or a value that it cannot have.
+    """
+    server = options.get("server")
+    try:
+        held = {**options, **({"server": ServerSettings(**server)} if isinstance(server, Mapping) else {})}
+        return CriticUse(**{**further, **held})
+    except (TypeError, ValueError) as error:
+        raise ReelignError(f"An option of the critic {spec!r} is not valid: {error}.", "Correct it.") from None
+
+
 def voted_critic(spec: str, settings: CriticUse | None = None) -> Voted:
     """The critic as the settings want it, with its votes."""
     settings = settings or CriticUse()
-    # A class of the user's own knows nothing of the table's options.
-    foreign = spec not in CRITICS and is_object_name(spec) and "://" not in spec
-    return Voted(open_critic(spec, **({} if foreign else settings.options())), settings.voting())
+    return Voted(open_critic(spec, **({} if is_foreign(spec) else settings.options())), settings.voting())
 
 
 def critic_judge(spec: str, settings: CriticUse | None = None) -> CriticJudge:

@@ -127,6 +127,11 @@ def is_url(spec: str) -> bool:
     return spec.startswith(("http://", "https://"))
 
 
+def is_foreign(spec: str) -> bool:
+    """Whether it is a class or object of the user's own, which knows nothing of the table's options."""
+    return spec not in CRITICS and is_object_name(spec) and not is_url(spec)
+
+
 def _opened(name: str, card: CriticCard, wanted: CriticOptions) -> Critic:
     format = _format(wanted.format or card.format, wanted.own)
     source = _source(name, card, wanted)

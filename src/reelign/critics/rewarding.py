@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from reelign.critics.base import Grade, Rating, check_dimension
-from reelign.critics.judging import CriticUse, by_default, together, voted_critic
-from reelign.critics.server import ServerSettings
+from reelign.critics.judging import by_default, critic_use, together, voted_critic
 from reelign.errors import ReelignError
 from reelign.rewards.base import Reward, RewardCard, Videos, check_input
 from reelign.video import Clip
@@ -46,17 +45,23 @@ class CriticReward(Reward):
         votes: int = 1,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        try:
-            use = CriticUse(votes=votes, **_settings(options or {}))
-        except (TypeError, ValueError) as error:
-            raise ReelignError(f"An option of the critic {critic!r} is not valid: {error}.", "Correct it.") from None
-        self.critic = voted_critic(critic, use)
+        """Args: as of the class.
+
+        Raises:
+            ReelignError: an option that is not valid, a dimension that the critic does not rate, or as `open_critic`.
+        """
+        self.critic = voted_critic(critic, critic_use(critic, options or {}, votes=votes))
         self.name, self.version = self.critic.name, self.critic.version
         self.dimensions = tuple(dimensions) or by_default(self.critic.rates)
         for dimension in self.dimensions:
             check_dimension(self.critic, "rates", dimension)
 
     def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
+        """As `Reward.score`: {dimension: (B,)}, NaN of a video without a verdict.
+
+        Raises:
+            ReelignError: no frame rate, or a server that gives no answer.
+        """
         check_input(self, videos, prompts, fps=fps)
         if fps is None:
             raise ReelignError(
@@ -78,8 +83,3 @@ def worth(rating: Rating) -> float:
     if rating.grade is None:
         return float("nan")
     return WORTH[rating.grade] if rating.score is None else rating.score
-
-
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    server = options.get("server")
-    return {**options, **({"server": ServerSettings(**server)} if isinstance(server, Mapping) else {})}

@@ -2,7 +2,8 @@
 
 IPO (Yang et al. 2025, arXiv:2502.02088; not Azar et al.'s identity preference loss of the same initials): each round's
 policy makes the next round's data and is its reference. What training does not see decides when to stop and which round
-is kept; a third judge on prompts of its own is reported and decides nothing.
+is kept; a third judge on prompts of its own is reported and decides nothing. In dual rounds the judge that labels what
+is trained on is itself trained again between them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from reelign.recipes.round_checks import LOOKS
 from reelign.recipes.round_looks import held_out_sampling, look, paired_gain
 from reelign.recipes.round_manifest import Record
 from reelign.recipes.round_parts import Hands, RoundPlan, RoundPolicy, Waiting
+from reelign.recipes.round_refresh import Refreshed, asking, refresh
 from reelign.recipes.round_state import Decision, claim, conclude
 from reelign.recipes.rounds import Rounds
 from reelign.records import Workspace
@@ -67,11 +69,14 @@ def iterate(
     policy, policies = RoundPolicy(), [RoundPolicy()]
     looks = [{which: look(rounds, policy, which, how[which]) for which in used}]
     waiting, decision = None, Decision(best=0, ended=None)
-    for plan in plans:
+    judge: Refreshed | None = None
+    for place, plan in enumerate(plans):
         decision = decide([each["selection"] for each in looks], settings)
         if decision.ended is not None:
             break
-        after = rounds.train(plan, policy)
+        if place:
+            judge = refresh(rounds, plans[place - 1], judge)
+        after = rounds.train(plan, policy, asking(plan, judge), judge.key if judge else "")
         if isinstance(after, Waiting):
             waiting = after
             break

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reelign.recipes.refresh_settings import RoundRefresh
 from reelign.rewards.judging import RewardUse
 
 GIVEN = {
     "generate": ("split", "seed"),
     "judge": ("split", "adapter", "seed"),
     "align": ("run", "seed", "stream", "swap"),
+    "critic": ("run", "seed", "split", "judges"),
+    "reward": ("run", "seed", "split"),
 }
 """What the rounds themselves decide of the stages they are made of."""
 
@@ -48,7 +51,7 @@ def _report() -> HeldOut:
 class IterateSettings:
     """Rounds of candidates, judgements and offline alignment, each from the policy of the round before.
 
-    `generate`, `judge` and `align` are settings over the workspace's sections of these names.
+    `generate`, `judge`, `align`, `critic` and `reward` are settings over the workspace's sections of these names.
     """
 
     run: str = "iterate"
@@ -73,6 +76,11 @@ class IterateSettings:
     `real` is named."""
     each: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """Round to settings of its own over those of `align`, such as {2: {objective: {beta: 300}}}."""
+    refresh: RoundRefresh = field(default_factory=RoundRefresh)
+    """Trains the judge again between the rounds; `critic` and `reward` say how, of a judge `critic:NAME` or
+    `reward:NAME`."""
+    critic: Mapping[str, Any] = field(default_factory=dict)
+    reward: Mapping[str, Any] = field(default_factory=dict)
     selection: HeldOut = field(default_factory=_selection)
     """Chooses the best round, and ends the rounds when they no longer help."""
     report: HeldOut = field(default_factory=_report)

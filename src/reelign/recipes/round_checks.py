@@ -9,6 +9,7 @@ from reelign.critics.judging import PREFIX as CRITIC
 from reelign.errors import ReelignError
 from reelign.objectives import DPO, KTO
 from reelign.recipes.iterate_settings import IterateSettings
+from reelign.recipes.refresh_checks import check_trained_judge
 from reelign.recipes.round_parts import PEOPLE, RoundPlan
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.shared_prompts import shared_prompts
@@ -41,6 +42,7 @@ def check_parts(settings: IterateSettings, plans: Sequence[RoundPlan], prompts: 
                     "Choose another judge for one of the two: its own score rises whatever becomes of the videos.",
                 )
         _check_objective(settings, plan)
+        check_trained_judge(plan)
     if plans and plans[0].judge.judge == PEOPLE and not settings.people:
         raise ReelignError("judge.judge is people, and people=0 asks nobody.", "Say how many: people=3.")
     if any(plan.align.lora != plans[0].align.lora for plan in plans):

@@ -10,9 +10,11 @@ from typing import Protocol
 from torch import Tensor
 
 from reelign.generators.base import Generator
+from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import HeldOut
 from reelign.recipes.judging import JudgeSettings
+from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Group, Video
 from reelign.training import ALONE, Ranks
@@ -50,6 +52,8 @@ class RoundPlan:
     generate: GenerateSettings
     judge: JudgeSettings
     align: AlignSettings
+    refresh: CriticSettings | RewardSettings | None = None
+    """How the judge is trained again after the round, before the next; None where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,17 @@ from typing import Any
 
 from reelign.errors import ReelignError
 from reelign.files import whole
-from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
+from reelign.recipes.generation import GenerateSettings
+from reelign.recipes.iterate_settings import IterateSettings
+from reelign.recipes.judging import JudgeSettings
+from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
 from reelign.recipes.round_manifest import Record, file_key, plain, read_manifest, short, write_manifest
 from reelign.recipes.round_parts import RoundPlan, RoundPolicy, Waiting
 from reelign.recipes.rounds import Rounds
+from reelign.recipes.run_config import filled
 
 MANIFEST = "manifest.json"
-RESOLVED = ("rounds", "generate", "judge", "align", "each")
+RESOLVED = ("rounds", "generate", "judge", "align", "each", "critic", "reward")
 """Settings that the plans of the rounds hold as resolved. Rounds may be added to those there are."""
 
 
@@ -33,7 +37,7 @@ class Decision:
 def claim(rounds: Rounds, plans: Sequence[RoundPlan]) -> None:
     """Write what the rounds are made with, or refuse a folder with rounds that were made with something else.
 
-    More rounds than before are no change: finished ones go on.
+    More rounds than before are no change: finished ones go on. Nor is a setting that there was none of then.
     """
     path, workspace, settings = rounds.folder / MANIFEST, rounds.workspace, rounds.settings
     content = plain(
@@ -49,13 +53,23 @@ def claim(rounds: Rounds, plans: Sequence[RoundPlan]) -> None:
         raise ReelignError(
             f"The run {rounds.folder.name} is none of rounds.", "Give these rounds a name of their own: run=NAME."
         )
-    changed = _changed(_deciding(known, content), _deciding(content, content)) if known else None
+    filled_in = filled(known, content, _defaults(content)) if known else {}
+    changed = _changed(_deciding(filled_in, content), _deciding(content, content)) if known else None
     if changed is not None:
         raise ReelignError(
             f"The rounds {rounds.folder.name} were begun otherwise: {changed}.",
             "Put it back, or give these rounds a name of their own: run=NAME.",
         )
     write_manifest(path, {**known, **content})
+
+
+def _defaults(content: Record) -> Record:
+    """What settings that earlier reeligns did not have are taken to have stood at."""
+    plan = RoundPlan(number=0, generate=GenerateSettings(), judge=JudgeSettings(), align=AlignSettings())
+    found: Record = plain(
+        {"settings": asdict(IterateSettings()), "plans": dict.fromkeys(content["plans"], asdict(plan))}
+    )
+    return found
 
 
 def _deciding(content: Record, now: Record) -> Record:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reelign.recipes.generation import Generated, GenerateSettings, generate
 from reelign.recipes.iterate_settings import IterateSettings
+from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, align
 from reelign.recipes.round_data import (
     counted,
@@ -48,12 +49,21 @@ class Rounds:
     def manifest(self, number: int) -> Path:
         return self.folder / f"round-{number}.json"
 
-    def train(self, plan: RoundPlan, before: RoundPolicy) -> RoundPolicy | Waiting:
-        """A whole round from the policy before it, or what it waits for."""
+    def train(
+        self, plan: RoundPlan, before: RoundPolicy, asked: JudgeSettings | None = None, judge: str = ""
+    ) -> RoundPolicy | Waiting:
+        """A whole round from the policy before it, or what it waits for.
+
+        Args:
+            plan: its settings.
+            before: whose candidates it judges and trains on.
+            asked: whom it asks in place of the plan's judge, such as that judge trained again.
+            judge: the key of that one's weights.
+        """
         made = self.stage(plan.number, self._generate(plan, before))
         videos = made["videos"]
         groups = round_groups(self.workspace, self.settings.split, before.name, videos)
-        judges = self.stage(plan.number, self._judge(plan, videos, groups))["judges"]
+        judges = self.stage(plan.number, self._judge(plan, videos, groups, asked or plan.judge, judge))["judges"]
         file = self.folder / f"round-{plan.number}" / "judgements.json"
         if not file.exists() and self.settings.people:
             lacking, questions = open_questions(self.workspace, groups, self.settings, judges)
@@ -91,16 +101,17 @@ class Rounds:
             intact=lambda known: self._have(known["videos"]),
         )
 
-    def _judge(self, plan: RoundPlan, videos: Record, groups: Sequence[Group]) -> Stage:
+    def _judge(
+        self, plan: RoundPlan, videos: Record, groups: Sequence[Group], asked: JudgeSettings, judge: str
+    ) -> Stage:
         def work() -> Record:
-            asked = plan.judge.judge != PEOPLE
-            judges = dict(self.hands.judge(plan.judge, groups)) if asked else {}
+            judges = dict(self.hands.judge(asked, groups)) if asked.judge != PEOPLE else {}
             said = counted(self.workspace, videos, judges, self.settings.answers, people=False)
             return {"judges": judges, "judgements": len(said)}
 
         return Stage(
             name="judge",
-            inputs={"videos": content_key(videos)},
+            inputs={"videos": content_key(videos), **({"judge": judge} if judge else {})},
             settings={**asdict(plan.judge), "answers": self.settings.answers},
             work=work,
             intact=lambda known: True,  # the record only grows

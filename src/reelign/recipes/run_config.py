@@ -63,7 +63,7 @@ def check_claim(folder: Path, config: dict[str, Any], kind: type[RunSettings] = 
     path, new = folder / CONFIG_FILE, _plain(config)
     if not path.exists():
         return
-    old = _filled(yaml.safe_load(path.read_text()), new, _defaults(config, kind))
+    old = filled(yaml.safe_load(path.read_text()), new, _defaults(config, kind))
     if _deciding(old) != _deciding(new):
         raise ReelignError(
             f"The run {folder.name} in {folder.parent} was made with other settings or other data.",
@@ -90,12 +90,12 @@ def _defaults(config: dict[str, Any], kind: type[RunSettings]) -> dict[str, Any]
     return {**later, "align": {**align, "objective": _plain(asdict(kinds[0]())) if kinds else {}}}
 
 
-def _filled(old: Any, new: Any, defaults: Any) -> Any:
-    """`old` with the defaults of what only `new` names."""
+def filled(old: Any, new: Any, defaults: Any) -> Any:
+    """`old` with the defaults of what only `new` names, in nested mappings too."""
     if not (isinstance(old, Mapping) and isinstance(new, Mapping) and isinstance(defaults, Mapping)):
         return old
     later = {key: defaults[key] for key in new if key not in old and key in defaults}
-    return {**{key: _filled(value, new.get(key), defaults.get(key)) for key, value in old.items()}, **later}
+    return {**{key: filled(value, new.get(key), defaults.get(key)) for key, value in old.items()}, **later}
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from reelign.training.policy import Policy
 
 
 def weights_key(folder: Path) -> str:
-    """Changes with the weights and the scale of an adapter or of any trained denoiser.
+    """Changes with the weights and the scale of an adapter or of any trained denoiser."""
+    return files_key(sorted(folder.glob(f"*/{WEIGHTS_FILE}")) or [folder / ADAPTER_FILE])
 
-    Not with the file, whose metadata has no fixed order.
+
+def files_key(paths: Iterable[Path]) -> str:
+    """Changes with the tensors of safetensors files, and the scales of adapters among them.
+
+    Not with the files, whose metadata has no fixed order.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob(f"*/{WEIGHTS_FILE}")) or [folder / ADAPTER_FILE]:
+    for path in paths:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
             scales = {key: value for key, value in metadata.items() if key.endswith((".r", ".lora_alpha"))}
