@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 GENERATORS = {
+    "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
@@ -96,10 +97,11 @@ def family_of(model: str) -> type[Generator]:
     Raises:
         ReelignError: no such folder or hub id, or a pipeline class no family here covers.
     """
-    name = pipeline_class(resolve_model(model))
+    index = read_index(resolve_model(model))
+    name = str(index["_class_name"])
     check_supported(model, name)
     family: type[Generator] = named_object(GENERATORS[name], "generator")
-    return family
+    return family.variant(index)
 
 
 def check_supported(model: str, name: str) -> None:

@@ -6,7 +6,7 @@ import abc
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,8 @@ class SamplingDefaults:
     fps: float
     guidance_scale: float
     num_inference_steps: int
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where a model has two; None is the same."""
 
     @property
     def size(self) -> VideoSize:
@@ -88,6 +90,8 @@ class Guidance:
 
     scale: float
     negative: Conditioning | None = None
+    scale_2: float | None = None
+    """Of the expert for low noise, where a model has two; None is the same."""
 
     @property
     def active(self) -> bool:
@@ -126,6 +130,15 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def denoisers(self) -> dict[str, nn.Module]:
         """Pipeline component name -> denoiser; one entry for most families."""
+
+    def expert(self, sigma: float) -> str:
+        """Which of the denoisers answers at a noise level; most families have one."""
+        return next(iter(self.denoisers))
+
+    @classmethod
+    def variant(cls, index: Mapping[str, Any]) -> type[Generator]:
+        """The class for a pipeline with this `model_index.json`, where models of one pipeline class differ."""
+        return cls
 
     @property
     def device(self) -> torch.device:

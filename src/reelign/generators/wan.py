@@ -1,5 +1,7 @@
 """Wan 2.1 text-to-video (`WanPipeline`): a rectified-flow transformer over a causal 3D VAE, UMT5 text.
 
+Wan 2.2 comes in the same pipeline classes; what `model_index.json` says of them decides the class (`variant`).
+
 Facts that matter here: the VAE takes 4k + 1 frames and drops the rest in silence; text embeddings are zeroed past
 the prompt's length and no mask is passed, so the padded length is part of the conditioning; the model's timestep is
 sigma times the scheduler's training steps.
@@ -7,13 +9,12 @@ sigma times the scheduler's training steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
 
 MAX_SEQUENCE_LENGTH = 512
@@ -48,15 +49,16 @@ class Wan(Generator):
     )
 
     def __init__(self, pipeline: Any, model: str) -> None:
-        if pipeline.transformer_2 is not None or pipeline.config.expand_timesteps:
-            raise ReelignError(
-                f"{model} is a Wan 2.2 pipeline, whose two experts or per-token timesteps are not supported yet.",
-                "Use a Wan 2.1 text-to-video checkpoint such as Wan-AI/Wan2.1-T2V-1.3B-Diffusers.",
-            )
         super().__init__(pipeline, model)
         config = pipeline.vae.config
         self.latents_mean = torch.tensor(config.latents_mean).view(1, -1, 1, 1, 1)
         self.latents_std = torch.tensor(config.latents_std).view(1, -1, 1, 1, 1)
+
+    @classmethod
+    def variant(cls, index: Mapping[str, Any]) -> type[Generator]:
+        from reelign.generators.wan22 import wan22_variant
+
+        return wan22_variant(index) or cls
 
     @property
     def denoisers(self) -> dict[str, nn.Module]:
@@ -124,7 +126,10 @@ class Wan(Generator):
         return sigmas.float().cpu()
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
-        transformer = self.pipeline.transformer
+        return self.denoised_by(self.pipeline.transformer, noisy_latents, sigma, conditioning)
+
+    def denoised_by(self, transformer: Any, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """One call of this transformer, for its velocity."""
         inputs = self.inputs(noisy_latents, conditioning)
         predicted: Tensor = transformer(
             timestep=sigma * self.pipeline.scheduler.config.num_train_timesteps,
