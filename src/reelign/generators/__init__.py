@@ -30,6 +30,7 @@ __all__ = [
 
 GENERATORS = {
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
+    "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
