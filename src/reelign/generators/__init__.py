@@ -53,16 +53,18 @@ def load_generator(
     dtype: torch.dtype = torch.float32,
     encoders: bool = True,
     weights: bool = True,
+    vae_dtype: torch.dtype = torch.float32,
 ) -> Generator:
     """Load a generator from a diffusers folder, a hub id or a shipped pipeline's short name.
 
     Args:
         model: `spriteworld` (ships with the package), a folder with a `model_index.json`, or a hub id.
         device: where the pipeline goes.
-        dtype: precision of denoiser and text encoder; the VAE and an image encoder stay fp32.
+        dtype: precision of denoiser and text encoder; an image encoder stays fp32.
         encoders: False leaves the weights of text encoders and VAE on disk, for training on cached embeddings and
             latents; `encoders.holding` loads them where they are needed after all.
         weights: False leaves those of the denoisers on disk too: a generator to ask for sizes, not to run.
+        vae_dtype: precision of the VAE; latents and pixels are fp32 all the same.
     Raises:
         ReelignError: no such folder or hub id, a pipeline class no family here covers, or weights that do not fit.
     """
@@ -72,7 +74,7 @@ def load_generator(
 
     # One dtype for every component: left alone, fp16 files load as a mix. A later .to(dtype) would undo the modules
     # that diffusers keeps in fp32 on purpose.
-    precision = {"default": dtype, "vae": torch.float32, "image_encoder": torch.float32}
+    precision = {"default": dtype, "vae": vae_dtype, "image_encoder": torch.float32}
     diffusers.utils.logging.disable_progress_bar()
     try:
         index = read_index(source)

@@ -17,7 +17,7 @@ from torch import nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.generators.weights import load_models
+from reelign.generators.weights import as_loaded, load_models
 
 VAE = "vae"
 IMAGE_ENCODER = "image_encoder"
@@ -90,7 +90,7 @@ def _empty(source: str, entries: dict[str, tuple[str, str]], precision: dict[str
             else:
                 model = cls(cls.config_class.from_pretrained(source, subfolder=name))
         dtype = precision.get(name, precision["default"])
-        found[name] = model if model.dtype == dtype else model.to(dtype)
+        found[name] = as_loaded(model, dtype)
     return found
 
 

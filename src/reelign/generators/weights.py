@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from reelign.errors import ReelignError
 
@@ -46,3 +47,12 @@ def load_models(source: str, index: dict[str, Any], precision: dict[str, torch.d
                     f"Download it again, or check that it is a {entry[1]} as this version of diffusers knows it.",
                 )
     return models
+
+
+def as_loaded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A new model in the precision that `from_pretrained` would give it: modules that its class keeps in fp32 stay so."""
+    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not kept & set(name.split(".")):
+            tensor.data = tensor.data.to(dtype)
+    return model
