@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -27,9 +28,9 @@ def load_models(source: str, index: dict[str, Any], precision: dict[str, torch.d
 
     models: dict[str, Any] = {}
     for name, entry in index.items():
-        if not isinstance(entry, list) or entry[0] != "diffusers":
+        if not isinstance(entry, list) or not loads_as_diffusers(entry[0]):
             continue
-        kind = getattr(diffusers, entry[1], None)
+        kind = getattr(importlib.import_module(entry[0]), entry[1], None)
         if kind is None or not issubclass(kind, diffusers.ModelMixin):
             continue
         models[name], report = kind.from_pretrained(
@@ -47,6 +48,11 @@ def load_models(source: str, index: dict[str, Any], precision: dict[str, torch.d
                     f"Download it again, or check that it is a {entry[1]} as this version of diffusers knows it.",
                 )
     return models
+
+
+def loads_as_diffusers(library: str | None) -> bool:
+    """Whether classes of a library in a `model_index.json` load as diffusers' own do: those of families here do too."""
+    return library is not None and (library == "diffusers" or library.startswith("reelign."))
 
 
 def as_loaded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
