@@ -85,7 +85,7 @@ def _empty(source: str, entries: dict[str, tuple[str, str]], precision: dict[str
     for name, (library, kind) in entries.items():
         cls = _class(library, kind)
         with META:
-            if library == "diffusers":
+            if loads_as_diffusers(library):
                 model = cls.from_config(cls.load_config(source, subfolder=name))
             else:
                 model = cls(cls.config_class.from_pretrained(source, subfolder=name))
@@ -96,10 +96,11 @@ def _empty(source: str, entries: dict[str, tuple[str, str]], precision: dict[str
 
 def _loaded(generator: Generator, name: str) -> nn.Module:
     model: Any = encoders(generator)[name]
-    library = "diffusers" if type(model).__module__.startswith("diffusers") else "transformers"
+    module = type(model).__module__
+    library = module if module.startswith("reelign.") else module.partition(".")[0]
     source = _source(generator)
     try:
-        if library == "diffusers":
+        if loads_as_diffusers(library):
             index = {name: [library, type(model).__name__]}
             loaded = load_models(source, index, {"default": model.dtype})[name]
         else:
@@ -128,7 +129,7 @@ def _encoder_entries(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _is_model(library: str, kind: str) -> bool:
-    cls = _class(library, kind) if library in ("diffusers", "transformers") else None
+    cls = _class(library, kind) if library == "transformers" or loads_as_diffusers(library) else None
     return isinstance(cls, type) and issubclass(cls, nn.Module)
 
 
