@@ -140,6 +140,13 @@ class Generator(abc.ABC):
         """The class for a pipeline with this `model_index.json`, where models of one pipeline class differ."""
         return cls
 
+    @classmethod
+    def pipeline_type(cls, name: str) -> Any:
+        """The class of the pipeline that `model_index.json` names: diffusers' own for most families."""
+        import diffusers
+
+        return getattr(diffusers, name)
+
     @property
     def device(self) -> torch.device:
         return next(next(iter(self.denoisers.values())).parameters()).device
