@@ -82,7 +82,8 @@ def load_generator(
         if not weights:
             away = empty_models(source, index, precision)
         models = load_models(source, {name: entry for name, entry in index.items() if name not in away}, precision)
-        pipeline = getattr(diffusers, index["_class_name"]).from_pretrained(source, dtype=precision, **models, **away)
+        kind = family.pipeline_type(index["_class_name"])
+        pipeline = kind.from_pretrained(source, dtype=precision, **models, **away)
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"{model} could not be loaded: {error}", "Download it again, or save it anew with save_pretrained."
