@@ -17,7 +17,7 @@ from torch import nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.generators.weights import as_loaded, load_models
+from reelign.generators.weights import as_loaded, load_models, loads_as_diffusers
 
 VAE = "vae"
 IMAGE_ENCODER = "image_encoder"
