@@ -157,8 +157,26 @@ class Generator(abc.ABC):
         path = Path(self.model) / DEFAULTS_FILE
         if not path.is_file():
             return self.family_defaults
-        return replace(self.family_defaults, **json.loads(path.read_text()))
+        values = json.loads(path.read_text())
+        return replace(self.family_defaults, **{name: each for name, each in values.items() if name != "told"})
 
+    family_told: ClassVar[dict[str, float]] = {}
+    """Numbers that the model is told beside text and image, such as frames a second, by the pipeline's name of each."""
+
+    @cached_property
+    def told(self) -> dict[str, float]:
+        """The family's own, varied by `told` in a `reelign.json` beside the weights.
+
+        Raises:
+            ReelignError: a name that the model is not told.
+        """
+        path = Path(self.model) / DEFAULTS_FILE
+        values = json.loads(path.read_text()).get("told", {}) if path.is_file() else {}
+        strange = sorted(values.keys() - self.family_told.keys())
+        if strange:
+            raise ReelignError(
+                f"{path} tells the model {strange[0]!r}, which it is not asked.",
+                f"It is told {,
     adapter_line: ClassVar[str] = ""
     """What a script of plain diffusers says before `pipe.load_lora_weights` works for the family."""
 
