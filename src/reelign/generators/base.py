@@ -176,7 +176,10 @@ class Generator(abc.ABC):
         if strange:
             raise ReelignError(
                 f"{path} tells the model {strange[0]!r}, which it is not asked.",
-                f"It is told {,
+                f"It is told {', '.join(self.family_told) or 'nothing beside its inputs'}.",
+            )
+        return {**self.family_told, **values}
+
     adapter_line: ClassVar[str] = ""
     """What a script of plain diffusers says before `pipe.load_lora_weights` works for the family."""
 
