@@ -9,13 +9,17 @@ import pytest
 from generators.tiny import save_cogvideox, save_modelscope
 from generators.tiny_animatediff import save_animatediff
 from generators.tiny_hunyuan import save_hunyuan
+from generators.tiny_ltx import save_ltx
+from generators.tiny_mochi import save_mochi
 from reelign.generators import Generator, VideoSize, load_generator
 
-FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan")
+FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan", "ltx", "mochi")
 FRAME_UNETS = ("modelscope", "animatediff")
 """Those with a latent frame for each frame."""
-FLOWS = ("hunyuan",)
+FLOWS = ("hunyuan", "ltx", "mochi")
 """Those without a table of noise levels."""
+SIZES = {"ltx": VideoSize(9, 64, 32), "mochi": VideoSize(7, 16, 16)}
+"""Of clips, where they are not those of most."""
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +30,8 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_modelscope(models / "modelscope")
     save_animatediff(models / "animatediff")
     save_hunyuan(models / "hunyuan")
+    save_ltx(models / "ltx")
+    save_mochi(models / "mochi")
     return {name: models / name for name in FAMILIES}
 
 
@@ -64,4 +70,5 @@ def own_family(family_folder: Path) -> Generator:
 
 @pytest.fixture
 def family_size(family_folder: Path) -> VideoSize:
-    return VideoSize(4 if family_folder.name in FRAME_UNETS else 9, 16, 16)
+    most = VideoSize(4 if family_folder.name in FRAME_UNETS else 9, 16, 16)
+    return SIZES.get(family_folder.name, most)

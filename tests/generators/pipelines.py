@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from reelign.generators import Conditioning, Generator, Guidance, VideoSize
 PROMPTS = ["a red square moves left", "a disc"]
 SEEDS = [3, 4]
 STEPS = 4
+STANDARD = {"latents_mean": 0.0, "latents_std": 1.0}
 
 
 def frames_first(pipeline: Any) -> bool:
@@ -21,10 +23,23 @@ def frames_first(pipeline: Any) -> bool:
     return type(pipeline).__name__ == "CogVideoXPipeline"
 
 
+def as_held(pipeline: Any, latents: Tensor) -> Tensor:
+    """Latents (B, C, F, H, W) as the pipeline holds them; in tokens in LTX's."""
+    if type(pipeline).__name__.startswith("LTX"):
+        return latents.flatten(2).transpose(1, 2)
+    return latents.transpose(1, 2) if frames_first(pipeline) else latents
+
+
+def as_latents(pipeline: Any, held: Tensor, shape: Sequence[int]) -> Tensor:
+    """The other way, to (B, *shape)."""
+    if type(pipeline).__name__.startswith("LTX"):
+        return held.transpose(1, 2).reshape(-1, *shape)
+    return held.transpose(1, 2) if frames_first(pipeline) else held
+
+
 def by_pipeline(pipeline: Any, generator: Generator, size: VideoSize, scale: float, output: str = "latent") -> Tensor:
     """Two videos, or their latents (B, C, F, H, W), by the pipeline's own call."""
     noise = initial_noise((len(SEEDS), *generator.latent_shape(size)), SEEDS, "cpu")
-    swap = frames_first(pipeline)
     frames: Tensor = pipeline(
         prompt=PROMPTS,
         negative_prompt=[""] * len(PROMPTS),
@@ -33,11 +48,11 @@ def by_pipeline(pipeline: Any, generator: Generator, size: VideoSize, scale: flo
         width=size.width,
         num_inference_steps=STEPS,
         guidance_scale=scale,
-        latents=noise.transpose(1, 2) if swap else noise,
+        latents=as_held(pipeline, noise),
         output_type=output,
         **generator.call_arguments,
     ).frames
-    return frames.transpose(1, 2) if swap and output == "latent" else frames
+    return as_latents(pipeline, frames, generator.latent_shape(size)) if output == "latent" else frames
 
 
 def by_reelign(generator: Generator, size: VideoSize, scale: float) -> Tensor:
@@ -52,10 +67,11 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 
 
 def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
-    """Latents (B, C, F, H, W) of pixels (B, 3, F, H, W) in [-1, 1], by the pipeline's own VAE and factor."""
+    """Latents (B, C, F, H, W) of pixels (B, 3, F, H, W) in [-1, 1], by the pipeline's own VAE and statistics."""
     vae = pipeline.vae
-    if "3D" in type(vae.encoder).__name__:
-        return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor  # type: ignore[no-any-return]
+    mean, std = statistics(vae)
+    if "3d" in type(vae.encoder).__name__.lower():
+        return (vae.encode(pixels).latent_dist.mode() - mean) * vae.config.scaling_factor / std  # type: ignore[no-any-return]
     frames = vae.encode(pixels.transpose(1, 2).flatten(0, 1)).latent_dist.mode() * vae.config.scaling_factor
     return frames.unflatten(0, (len(pixels), -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
@@ -63,13 +79,31 @@ def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
 def own_pixels(pipeline: Any, latents: Tensor) -> Tensor:
     """Pixels of latents, by the pipeline's own `decode_latents` where it has one."""
     if not hasattr(pipeline, "decode_latents"):
-        return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample  # type: ignore[no-any-return]
-    return pipeline.decode_latents(latents.transpose(1, 2) if frames_first(pipeline) else latents)  # type: ignore[no-any-return]
+        mean, std = statistics(pipeline.vae)
+        raw = latents * std / pipeline.vae.config.scaling_factor + mean
+        return pipeline.vae.decode(raw).sample  # type: ignore[no-any-return]
+    return pipeline.decode_latents(as_held(pipeline, latents))  # type: ignore[no-any-return]
+
+
+def statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, which LTX's VAE has among its weights and Mochi's in its config."""
+    buffers = dict(vae.named_buffers())
+    if "latents_mean" in buffers:
+        mean, std = buffers["latents_mean"], buffers["latents_std"]
+    else:
+        mean, std = (torch.tensor(vae.config.get(name) or [each]) for name, each in STANDARD.items())
+    return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)
+
+
+def runs_from_noise(generator: Generator) -> bool:
+    """Whether the model's time is 0 at noise and its output points from noise to video, as Mochi's."""
+    return bool(generator.pipeline.scheduler.config.get("invert_sigmas"))
 
 
 def timesteps_at(generator: Generator, sigma: Tensor) -> Tensor:
     """A model's own timesteps (B,) of noise levels."""
     if isinstance(generator.path, RectifiedFlow):
+        sigma = 1 - sigma if runs_from_noise(generator) else sigma
         return sigma * generator.pipeline.scheduler.config.num_train_timesteps
     return generator.path.timestep(sigma)  # type: ignore[attr-defined,no-any-return]
 
@@ -78,7 +112,8 @@ def training_pair(generator: Generator, latents: Tensor, noise: Tensor, sigma: T
     """What the family's pretraining feeds, (B, C, F, H, W), and what it asks for."""
     if isinstance(generator.path, RectifiedFlow):
         level = sigma[:, None, None, None, None]
-        return (1 - level) * latents + level * noise, noise - latents
+        target = latents - noise if runs_from_noise(generator) else noise - latents
+        return (1 - level) * latents + level * noise, target
     scheduler, timesteps = generator.pipeline.scheduler, timesteps_at(generator, sigma)
     v = scheduler.config.prediction_type == "v_prediction"
     target = scheduler.get_velocity(latents, noise, timesteps) if v else noise
@@ -98,6 +133,14 @@ def said_by(generator: Generator, fed: Tensor, timesteps: Tensor, conditioning: 
         mask, pooled = conditioning["prompt_attention_mask"], conditioning["pooled_prompt_embeds"]
         guidance = torch.full_like(timesteps, 1000.0)
         said = pipeline.transformer(fed, timesteps, embeds, mask, pooled, guidance, return_dict=False)[0]
+    elif name == "LTXPipeline":
+        mask, (frames, height, width) = conditioning["prompt_attention_mask"], fed.shape[2:]
+        place = {"num_frames": frames, "height": height, "width": width, "rope_interpolation_scale": (8 / 25, 32, 32)}
+        tokens = pipeline.transformer(as_held(pipeline, fed), embeds, timesteps, mask, **place, return_dict=False)[0]
+        said = as_latents(pipeline, tokens, fed.shape[1:])
+    elif name == "MochiPipeline":
+        mask = conditioning["prompt_attention_mask"]
+        said = pipeline.transformer(fed, embeds, timesteps, mask, return_dict=False)[0]
     else:
         if name == "AnimateDiffPipeline":
             embeds = embeds.repeat_interleave(fed.shape[2], dim=0)

@@ -58,13 +58,13 @@ def test_more_steps_than_levels_are_refused(table_family: Generator) -> None:
 def test_decoding_equals_the_pipelines_video(family: Generator, family_size: VideoSize) -> None:
     expected = by_pipeline(family.pipeline, family, family_size, 5.0, "pt")
     videos = family.decode(by_reelign(family, family_size, 5.0)).detach()
-    assert videos.shape == (2, family_size.num_frames, 3, 16, 16)
+    assert videos.shape == (2, family_size.num_frames, 3, family_size.height, family_size.width)
     torch.testing.assert_close(videos, expected, rtol=0, atol=2e-5)
 
 
 def test_encoding_and_decoding_equal_the_pipelines_own_path(family: Generator, family_size: VideoSize) -> None:
     """The pipelines share one processor for pixels."""
-    videos = torch.rand(2, family_size.num_frames, 3, 16, 16)
+    videos = torch.rand(2, family_size.num_frames, 3, family_size.height, family_size.width)
     pixels = family.pipeline.video_processor.preprocess_video(videos)  # (B, 3, F, H, W) in [-1, 1]
     latents = family.encode(videos)
     assert latents.shape == (2, *family.latent_shape(family_size))

@@ -25,8 +25,8 @@ def edit(path: Path, **values: object) -> None:
 
 
 def test_an_unsupported_pipeline_class_names_the_supported_ones(copy: Path) -> None:
-    edit(copy / "model_index.json", _class_name="MochiPipeline")
-    with pytest.raises(ReelignError, match="MochiPipeline, which reelign does not support") as caught:
+    edit(copy / "model_index.json", _class_name="AllegroPipeline")
+    with pytest.raises(ReelignError, match="AllegroPipeline, which reelign does not support") as caught:
         load_generator(str(copy))
     assert "WanPipeline" in caught.value.mend
 

@@ -1,0 +1,92 @@
+"""LTX-Video's layouts, tiny and with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    FlowMatchEulerDiscreteScheduler,
+    LTXImageToVideoPipeline,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
+)
+from transformers import T5Config, T5EncoderModel
+
+from generators.tiny import WORDS, awake, tokenizer
+
+CHANNELS = 8
+SHARED: dict[str, Any] = {
+    "latent_channels": CHANNELS,
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "spatio_temporal_scaling": (True, True, True, False),
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "encoder_causal": True,
+    "decoder_causal": False,
+}
+VAES: dict[str, dict[str, Any]] = {
+    "0.9.0": {
+        "decoder_block_out_channels": (8, 8, 8, 8),
+        "decoder_layers_per_block": (1, 1, 1, 1, 1),
+        "decoder_spatio_temporal_scaling": (True, True, True, False),
+        "timestep_conditioning": False,
+    },
+    "0.9.1": {
+        "decoder_block_out_channels": (8, 16, 32),
+        "decoder_layers_per_block": (1, 1, 1, 1),
+        "decoder_spatio_temporal_scaling": (True, True, True),
+        "decoder_inject_noise": (True, True, True, False),
+        "upsample_residual": (True, True, True),
+        "upsample_factor": (2, 2, 2),
+        "timestep_conditioning": True,
+    },
+}
+"""As diffusers' scripts/convert_ltx_to_diffusers.py exports the checkpoints, but for channels and layers; strides of 32
+and 8, so clips of 9 frames at 64 x 32 have latents of 2 x 2 x 1."""
+
+
+def save_ltx(
+    folder: Path, *, version: Literal["0.9.0", "0.9.1"] = "0.9.0", task: Literal["text", "image"] = "text"
+) -> None:
+    kind = LTXPipeline if task == "text" else LTXImageToVideoPipeline
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline = kind(
+            tokenizer=tokenizer(),
+            text_encoder=T5EncoderModel(
+                T5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+            ).eval(),
+            transformer=awake(
+                LTXVideoTransformer3DModel(
+                    in_channels=CHANNELS,
+                    out_channels=CHANNELS,
+                    num_attention_heads=2,
+                    attention_head_dim=16,
+                    cross_attention_dim=32,
+                    num_layers=2,
+                    caption_channels=32,
+                )
+            ),
+            vae=_vae(version),
+            scheduler=FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True,
+                base_shift=0.95,
+                max_shift=2.05,
+                base_image_seq_len=1024,
+                max_image_seq_len=4096,
+                shift_terminal=0.1,
+            ),
+        )
+    pipeline.save_pretrained(folder)
+
+
+def _vae(version: str) -> AutoencoderKLLTXVideo:
+    vae: Any = AutoencoderKLLTXVideo(**SHARED, **VAES[version])
+    vae.latents_mean.normal_(std=0.2)
+    vae.latents_std.uniform_(0.5, 1.5)
+    awake(vae)
+    return vae
