@@ -71,6 +71,12 @@ class Glance(Light):
         return {"first": super().score(videos, prompts, fps=fps)["first"]}
 
 
+class Named(Glance):
+    """Is called what the judge of comparisons in `recipes.judges` is called."""
+
+    name = "brightness"
+
+
 def settings(steps: int = 2, **changes: Any) -> OnlineSettings:
     """Of a short run; `trainer` changes a part of the trainer's."""
     trainer = TrainerSettings(steps=steps, learning_rate=3e-3, checkpoint_every=2, check_ranks_every=1)

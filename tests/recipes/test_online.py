@@ -19,6 +19,7 @@ from torch import Tensor
 from recipes.judges import Brightness
 from recipes.online_worlds import PROMPTS, SAMPLING, Light, align, run, settings, world
 from reelign.errors import ReelignError
+from reelign.evaluation.watch_panel import read_watch
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import VAE, encoders, is_away
 from reelign.objectives import DPO, KTO, RWR, SFT
@@ -301,6 +302,33 @@ def test_a_gated_reference_follows_the_watch_s_held_out_judges(tmp_path: Path, t
             best, moves = row[name], moves + 1
         assert row["reference/moves"] == moves
     assert done.stopped is None
+
+
+def test_judges_that_compare_are_watched_by_what_they_do_not_see(tmp_path: Path, tiny_wan_folder: Path) -> None:
+    """They give no score to look at: held-out rewards alone carry the watch and the gate."""
+    looks = {"every": 1, "proxies": (), "prompts": ("a disc moves", "a red disc"), "seeds": 1, "shown": 0}
+    watch = WatchSettings(held_out=("recipes.online_worlds:Glance",), **looks)
+    how = settings(1, reference=Gated(every=1, level=0.5), watch=watch)
+    feedback = PanelFeedback([Brightness()])
+    workspace, generator = world(tmp_path, str(tiny_wan_folder)), load_generator(str(tiny_wan_folder))
+    align_online(workspace, generator, how, sampling=SAMPLING, feedback=feedback)
+    (row,) = logged(tmp_path)
+    assert {name for name in row if name.startswith("watch/held_out")} == {
+        "watch/held_out/recipes.online_worlds:Glance/first"
+    }
+    assert not [name for name in row if name.startswith("watch/training")]
+    assert "reference/moves" in row
+    panel = read_watch(tmp_path / "runs" / "online")
+    assert panel is not None
+    assert [curve.title for curve in panel.rewards] == ["recipes.online_worlds:Glance"]
+    for bad, told in (
+        (WatchSettings(**looks), "nothing to measure: brightness gives no scores"),
+        (WatchSettings(held_out=("recipes.online_worlds:Named",), **looks), "which is what training maximises"),
+    ):
+        how = settings(1, run="refused", watch=bad)
+        with pytest.raises(ReelignError, match=told):
+            align_online(workspace, generator, how, sampling=SAMPLING, feedback=feedback)
+    assert not (tmp_path / "runs" / "refused").exists()
 
 
 @pytest.mark.slow

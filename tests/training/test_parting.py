@@ -42,6 +42,19 @@ def test_training_up_and_the_rest_down_is_an_alarm() -> None:
     assert told(look(30, 0.3, -0.1), best, base) == [("parted", "judge"), ("below_base", "judge")]
 
 
+def test_without_a_training_score_what_falls_against_the_best_look_is_an_alarm() -> None:
+    """As of judges that compare: nobody can say that training's own reward rose."""
+
+    def without(found: Look) -> Look:
+        return Look(found.step, found.prompts, {k: v for k, v in found.scores.items() if not k.startswith("training")})
+
+    base, best = without(look(0, 0.0, 0.0)), without(look(10, 0.0, 0.2))
+    assert best.training is None
+    assert told(without(look(20, 0.0, 0.1)), best, base) == [("fallen", "judge")]
+    assert told(without(look(30, 0.0, -0.1)), best, base) == [("fallen", "judge"), ("below_base", "judge")]
+    assert told(without(look(20, 0.0, 0.3)), best, base) == []
+
+
 @pytest.mark.parametrize(("training", "held_out"), [(0.2, 0.3), (0.2, 0.2), (0.1, 0.15), (0.0, 0.1)])
 def test_rising_together_standing_still_and_falling_together_part_nothing(training: float, held_out: float) -> None:
     assert told(look(20, training, held_out), look(10, 0.1, 0.2), look(0, 0.0, 0.0)) == []

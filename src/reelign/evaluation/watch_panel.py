@@ -90,19 +90,24 @@ def read_watch(run: Path) -> WatchPanel | None:
 
 
 def _rewards(looks: Sequence[Look], base: Look, alarms: Sequence[int]) -> list[Curve]:
+    """Each held-out reward, against the training reward where that has scores."""
     curves = []
-    training = _gains("training", FIRST, [(look, look.training) for look in looks], base.training)
+    training = [] if base.training is None else [_training(looks, base.training)]
     for number, name in enumerate(base.held_out):
         other = _gains("held out", SECOND, [(look, look.held_out[name]) for look in looks], base.held_out[name])
         note = "Gain over the base in standard deviations of its scores; 95 % intervals over prompts."
-        title = f"Training reward and {name}"
-        svg = _drawn(f"watch-reward-{number}", title, [training, other], [0.0], alarms)
+        title = f"Training reward and {name}" if training else name
+        svg = _drawn(f"watch-reward-{number}", title, [*training, other], [0.0], alarms)
         curves.append(Curve(f"watch-reward-{number}", title, note, svg))
-    if not curves:
+    if training and not curves:
         note = "Gain over the base in standard deviations of its scores. No held-out reward was named."
-        svg = _drawn("watch-reward", "Training reward", [training], [0.0], alarms)
+        svg = _drawn("watch-reward", "Training reward", training, [0.0], alarms)
         curves.append(Curve("watch-reward", "Training reward", note, svg))
     return curves
+
+
+def _training(looks: Sequence[Look], base: Tensor) -> Line:
+    return _gains("training", FIRST, [(look, look.training) for look in looks if look.training is not None], base)
 
 
 def _measures(looks: Sequence[Look], base: Look, alarms: Sequence[int]) -> list[Curve]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,30 +241,38 @@ def make_watch(
     generator: Generator,
     settings: WatchSettings,
     *,
-    training: Reward,
+    training: Reward | None,
     sampling: Sampling,
     folder: Path,
     title: str,
+    judges: Sequence[str] = (),
 ) -> Watch:
     """The watch of a run, its rewards opened and its prompts encoded; nothing is sampled yet.
 
     Args:
         workspace: brings the held-out prompts, and keeps the encoded ones.
         generator: the base.
-        training: the reward that training maximises.
+        training: the reward that training maximises; None where judges that compare take its place, and held-out
+            rewards and measures are all that is looked at.
         sampling: how every look is sampled.
         folder: the run's.
         title: of the run, before what is told of an alarm.
+        judges: names of those judges.
     Raises:
-        ReelignError: too few prompts, a reward that cannot be opened, scores relative to a batch, or a held-out reward
-            that training sees.
+        ReelignError: too few prompts, nothing to measure, a reward that cannot be opened, scores relative to a batch,
+            or a held-out reward that training sees.
     """
+    if training is None and not settings.held_out and not settings.proxies:
+        raise ReelignError(
+            f"The watch has nothing to measure: {', '.join(judges)} gives no scores, and no others are named.",
+            "Name rewards in watch.held_out, or measures in watch.proxies.",
+        )
     prompts = list(settings.prompts) or _own_prompts(workspace, settings.count)
     held_out = {name: open_reward(name, **settings.options.get(name, {})) for name in settings.held_out}
     proxies = [open_reward(name, **settings.options.get(name, {})) for name in settings.proxies]
-    for each in (training, *held_out.values(), *proxies):
+    for each in (*([training] if training else []), *held_out.values(), *proxies):
         refuse_relative(each)
-    _check_apart(training, held_out)
+    _check_apart(training, judges, held_out)
     texts, seeds = fixed_seeds(prompts, settings.seeds, settings.seed)
     conditioning = cached_prompts([*texts, sampling.negative_prompt], generator, workspace.root / "cache" / "text")
     return Watch(Looker(settings, sampling, texts, seeds, conditioning, training, held_out, proxies), folder, title)
@@ -281,11 +290,11 @@ def _own_prompts(workspace: Workspace, count: int) -> list[str]:
     return [texts[place * len(texts) // count] for place in range(count)]
 
 
-def _check_apart(training: Reward, held_out: dict[str, Reward]) -> None:
+def _check_apart(training: Reward | None, judges: Sequence[str], held_out: dict[str, Reward]) -> None:
     parts = [reward for _, reward in training.parts] if isinstance(training, Composed) else []
-    seen = {(each.name, each.version) for each in (training, *parts)}
+    seen = {(each.name, each.version) for each in (*([training] if training else []), *parts)}
     for name, each in held_out.items():
-        if (each.name, each.version) in seen:
+        if (each.name, each.version) in seen or each.name in judges:
             raise ReelignError(
                 f"watch.held_out names {name}, which is what training maximises.",
                 "Name a reward that training does not see, such as one by other authors.",

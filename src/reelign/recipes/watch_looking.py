@@ -32,7 +32,8 @@ class Looker:
         prompts: (videos,) the prompt of each, those of one prompt together.
         seeds: (videos,) of the noise.
         conditioning: (videos + 1) rows on the CPU, the last of the negative prompt.
-        training, held_out, proxies: what scores the videos.
+        training: the reward that training maximises; None where judges that compare take its place.
+        held_out, proxies: what else scores the videos.
     """
 
     settings: WatchSettings
@@ -40,7 +41,7 @@ class Looker:
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     conditioning: Conditioning
-    training: Reward
+    training: Reward | None
     held_out: Mapping[str, Reward]
     """By the name that the settings give it."""
     proxies: Sequence[Reward]
@@ -48,7 +49,7 @@ class Looker:
     @property
     def key(self) -> str:
         """Changes with anything that two looks must share to be compared."""
-        rewards = [self.training, *self.held_out.values(), *self.proxies]
+        rewards = [*([self.training] if self.training else []), *self.held_out.values(), *self.proxies]
         versions = [[each.name, each.version] for each in rewards]
         return content_key(self.prompts, self.seeds, self.sampling.as_dict(), versions, list(self.held_out))
 
@@ -116,10 +117,11 @@ class Looker:
         return videos, {name: values.masked_fill(missing, float("nan")) for name, values in scores.items()}
 
     def _scores(self, videos: Tensor, prompts: list[str]) -> dict[str, Tensor]:
-        kinds = [(TRAINING, self.training), *((f"{HELD_OUT}/{name}", each) for name, each in self.held_out.items())]
+        kinds = [*([(TRAINING, self.training)] if self.training else []), *((PROXY, each) for each in self.proxies)]
+        held_out = [(f"{HELD_OUT}/{name}", each) for name, each in self.held_out.items()]
         return {
             f"{kind}/{dimension}": values
-            for kind, reward in (*kinds, *((PROXY, each) for each in self.proxies))
+            for kind, reward in (*kinds, *held_out)
             for dimension, values in checked(reward, videos, prompts, self.sampling.fps).items()
         }
 

@@ -31,8 +31,8 @@ class Look:
     prompts: tuple[str, ...]
     """(videos,) the prompt of each; videos of one prompt stand together."""
     scores: dict[str, Tensor]
-    """`training/DIMENSION`, `held_out/REWARD/DIMENSION`, `proxy/MEASURE` -> (videos,) fp32, higher is better or more;
-    NaN where a video could not be made or scored."""
+    """`training/DIMENSION` where training has scores, `held_out/REWARD/DIMENSION`, `proxy/MEASURE` -> (videos,) fp32,
+    higher is better or more; NaN where a video could not be made or scored."""
 
     @property
     def clusters(self) -> Tensor:
@@ -41,9 +41,11 @@ class Look:
         return torch.tensor([places[prompt] for prompt in self.prompts])
 
     @property
-    def training(self) -> Tensor:
-        """(videos,) the reward that training maximises, its dimensions in one number."""
-        return _in_one(self._of(TRAINING))
+    def training(self) -> Tensor | None:
+        """(videos,) the reward that training maximises, its dimensions in one number; None where it has no score, as
+        of judges that compare."""
+        found = self._of(TRAINING)
+        return _in_one(found) if found else None
 
     @property
     def held_out(self) -> dict[str, Tensor]:

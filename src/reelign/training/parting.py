@@ -21,7 +21,7 @@ RESAMPLES = 4000
 class Alarm:
     """One thing that is wrong at a look."""
 
-    kind: Literal["parted", "below_base", "band", "unscored"]
+    kind: Literal["parted", "fallen", "below_base", "band", "unscored"]
     name: str
     """The reward or measure that gave it."""
     what: str
@@ -35,11 +35,12 @@ def alarms(
     bootstrap over prompts.
 
         parted      the training reward is up and a held-out reward, or a dimension of it, down against the best look
+        fallen      the same where training has no score of its own: a held-out reward is down against the best look
         below_base  a held-out reward or dimension is down against the base, whatever training's does
         band        a measure is outside its share of the base's
         unscored    fewer than half of the videos that the base has scores of could be made and scored
 
-    The best of many looks is in part lucky, and a policy that stays as good falls short of it; so the first two ask
+    The best of many looks is in part lucky, and a policy that stays as good falls short of it; so the first three ask
     for 1 - (1 - level) / (looks · rewards), Bonferroni's share of the error for each look and each reward or dimension.
 
     Args:
@@ -54,18 +55,16 @@ def alarms(
         return found
     seen, at_best, at_base = (look.held_out_dimensions for look in (now, best, base))
     each = 1 - (1 - level) / (max(1, looks) * max(1, len(seen)))
-    rise = _interval(now.training, best.training, now, each)
+    training, before = now.training, best.training
+    rise = None if training is None or before is None else _interval(training, before, now, each)
+    against = f"against step {best.step}, the best for what training does not see"
     for name, scores in seen.items():
         fall = _interval(scores, at_best[name], now, each)
-        if rise[0] > 0 > fall[1]:
-            found.append(
-                Alarm(
-                    "parted",
-                    name,
-                    f"the training reward is up by {_span(rise)} and {name} down by {_span(fall)} against step "
-                    f"{best.step}, the best for what training does not see",
-                )
-            )
+        if rise is None and fall[1] < 0:
+            found.append(Alarm("fallen", name, f"{name} is down by {_span(fall)} {against}"))
+        elif rise is not None and rise[0] > 0 > fall[1]:
+            what = f"the training reward is up by {_span(rise)} and {name} down by {_span(fall)} {against}"
+            found.append(Alarm("parted", name, what))
         low, high = _interval(scores, at_base[name], now, each)
         if high < 0:
             found.append(Alarm("below_base", name, f"{name} is below the base's by {_span((low, high))}"))
