@@ -217,16 +217,13 @@ def _watch(
     gated = isinstance(settings.reference, Gated)
     if not settings.watch.every and not gated:
         return None
-    if not isinstance(feedback, RewardFeedback):
-        raise ReelignError(
-            f"The watch scores what training maximises, and {settings.judge} compares videos without a score.",
-            "Train on a reward, judge=reward:NAME, or set watch.every=0 and a reference that is not gated.",
-        )
+    scores = isinstance(feedback, RewardFeedback)
     return make_watch(
         workspace,
         generator,
         settings.watch,
-        training=feedback.reward,
+        training=feedback.reward if isinstance(feedback, RewardFeedback) else None,
+        judges=() if scores else feedback.name.split(", "),
         sampling=how,
         folder=folder,
         title=f"align {settings.run}",
