@@ -18,10 +18,14 @@ SIZES = {
     "frames": [1, 1, 1, 1, 1],
     "temporal": [2, 2, 1],
     "hunyuan": [5],
+    "hunyuan15": [1, 1, 1, 1, 1],
     "ltx": [5],
 }
 """Latent frames of each piece of a clip of five."""
-FRAMES = {"wan": 17, "wan-residual": 17, "cogvideox": 17, "mochi": 25, "frames": 5, "temporal": 5, "hunyuan": 17}
+FRAMES = {
+    **{"wan": 17, "wan-residual": 17, "cogvideox": 17, "mochi": 25},
+    **{"frames": 5, "temporal": 5, "hunyuan": 17, "hunyuan15": 17},
+}
 
 
 @pytest.mark.parametrize("name", VAES)
@@ -78,7 +82,7 @@ def test_frames_that_the_clip_lacks_are_refused(frames: list[int], said: str) ->
 def test_a_vae_that_no_decoder_knows_is_refused() -> None:
     with pytest.raises(ReelignError, match=r"Identity is a VAE[^$]*AutoencoderKLWan"):
         decoder_of(torch.nn.Identity())
-    assert len(DECODERS) == 7
+    assert len(DECODERS) == 8
 
 
 def test_a_decode_in_tiles_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The real VAE classes of eight kinds of video models, tiny and with random weights in float64."""
+"""The real VAE classes of the kinds of video models, tiny and with random weights in float64."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLCogVideoX,
     AutoencoderKLHunyuanVideo,
+    AutoencoderKLHunyuanVideo15,
     AutoencoderKLLTXVideo,
     AutoencoderKLMochi,
     AutoencoderKLTemporalDecoder,
@@ -91,6 +92,17 @@ def _hunyuan() -> AutoencoderKLHunyuanVideo:
     )
 
 
+def _hunyuan15() -> AutoencoderKLHunyuanVideo15:
+    """Two levels of the published five double frames, so three are enough; 4 x 4 pixels for a latent, not 16 x 16."""
+    return AutoencoderKLHunyuanVideo15(
+        latent_channels=CHANNELS,
+        block_out_channels=(4, 8, 8),
+        layers_per_block=1,
+        spatial_compression_ratio=4,
+        temporal_compression_ratio=4,
+    )
+
+
 def _ltx() -> AutoencoderKLLTXVideo:
     return AutoencoderKLLTXVideo(
         latent_channels=CHANNELS,
@@ -109,6 +121,7 @@ VAES: dict[str, Callable[[], Any]] = {
     "frames": _frames,
     "temporal": _temporal,
     "hunyuan": _hunyuan,
+    "hunyuan15": _hunyuan15,
     "ltx": _ltx,
 }
 PIECES = {"temporal": {"frames_per_piece": 2}}

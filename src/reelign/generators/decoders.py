@@ -7,6 +7,7 @@ from typing import Any
 from reelign.errors import ReelignError
 from reelign.generators.cached_decoder import CogVideoXDecoder, MochiDecoder
 from reelign.generators.frame_decoder import FrameDecoder, FrameGroupDecoder
+from reelign.generators.hunyuan15_decoder import HunyuanVideo15Decoder
 from reelign.generators.ltx_decoder import LTXDecoder
 from reelign.generators.video_decoder import VideoDecoder
 from reelign.generators.wan_decoder import WanDecoder
@@ -17,6 +18,7 @@ DECODERS: dict[str, type[VideoDecoder]] = {
     for decoder in (
         *(WanDecoder, CogVideoXDecoder, MochiDecoder),
         *(FrameDecoder, FrameGroupDecoder, WholeDecoder, LTXDecoder),
+        HunyuanVideo15Decoder,
     )
     for name in decoder.vae_classes
 }
