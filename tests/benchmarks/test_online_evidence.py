@@ -15,12 +15,14 @@ from cli.workspaces import HELD_OUT, TRAIN
 from reelign import stages
 from reelign.opening import resolve_section
 from reelign.recipes.online_settings import OnlineSettings
+from reelign.spriteworld.prompts import train_captions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "generate": {"num_inference_steps": 2, "num_frames": 5},
     "align": {
         "prompts": 1,
+        "selection": {"top": 1},
         "rollout": {"candidates": 2},
         "lora": {"rank": 2, "alpha": 2},
         "trainer": {"steps": 2, "checkpoint_every": 2},
@@ -44,7 +46,8 @@ def test_every_arm_has_valid_settings(script: ModuleType) -> None:
     for arm in script.ARMS.values():
         found = resolve_section("align", [("shared", script.SETTINGS["align"]), ("arm", arm.settings)])
         assert isinstance(found, OnlineSettings)
-        assert found.trainer.steps * found.prompts == 640  # equal pairs and equal steps
+        assert found.trainer.steps * found.prompts * found.selection.top == 1440  # equal pairs and equal steps
+        assert not set(found.watch.prompts) & set(script.split(train_captions())[0])
     assert sum(arm.headline for arm in script.ARMS.values()) == 5
 
 
