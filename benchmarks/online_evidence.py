@@ -74,7 +74,7 @@ class Arm:
 
 
 def gate(held_out: str) -> dict[str, Any]:
-    """Looks at captions that are neither trained nor evaluated on, so that what it lets through is no luck of theirs."""
+    """On captions that are neither trained nor evaluated on, so that what is let through is no luck of theirs."""
     watched = split(train_captions())[1]
     watch = {"held_out": [held_out], "prompts": watched, "proxies": [], "seeds": 2, "shown": 0, "batch_size": 36}
     return {"reference": GATED, "watch": watch}

@@ -30,7 +30,7 @@ def script() -> Iterator[ModuleType]:
 
 def test_every_arm_has_valid_settings(script: ModuleType) -> None:
     for arm in script.ARMS.values():
-        found = resolve_section("align", [("arm", script.merged(script.SETTINGS["align"], arm.settings))])
+        found = resolve_section("align", [("shared", script.SETTINGS["align"]), ("arm", arm.settings)])
         assert isinstance(found, OnlineSettings)
         assert found.watch.every
         assert found.judge.removeprefix("reward:") not in found.watch.held_out
