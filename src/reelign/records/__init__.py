@@ -3,6 +3,7 @@
 from reelign.records.answers import Defect, Kind, Verdict
 from reelign.records.assignments import Invitation, Opening, Showing
 from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
+from reelign.records.image_prompts import ImagePrompt, image_prompt, prompt_content
 from reelign.records.judges import JUDGES, Judge, kind_of, load_judges
 from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
 from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
@@ -15,6 +16,7 @@ from reelign.records.preferences import (
     scored_preferences,
     standings,
 )
+from reelign.records.prompt_files import read_prompts
 from reelign.records.readers import READERS, read_pairs, read_rows
 from reelign.records.schema import SCHEMA_VERSION, JudgeEntry, Judgement, Prompt, Score, Task, Video, content_key
 from reelign.records.video_files import FileVideo, read_videos
@@ -33,6 +35,7 @@ __all__ = [
     "FileRows",
     "FileVideo",
     "Group",
+    "ImagePrompt",
     "Invitation",
     "Judge",
     "JudgeEntry",
@@ -56,12 +59,15 @@ __all__ = [
     "content_key",
     "decided",
     "ground_truth_pairs",
+    "image_prompt",
     "kind_of",
     "labels",
     "load_judges",
     "majority",
     "preferences",
+    "prompt_content",
     "read_pairs",
+    "read_prompts",
     "read_rows",
     "read_videos",
     "scored_preferences",

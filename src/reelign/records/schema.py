@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Integer, MetaData, UniqueConstraint
@@ -15,7 +16,7 @@ from sqlalchemy.types import TypeDecorator
 
 from reelign.records.answers import Verdict as Verdict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of these tables: the last file in migrations/versions makes them. A workspace of a higher one is refused."""
 
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -69,20 +70,30 @@ class Meta(Base, kw_only=True, eq=False):
 
 def _prompt_key(context: DefaultExecutionContext) -> str:
     row: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
-    return content_key(row["text"], row["split"])
+    return prompt_key(row["text"], row["split"], row.get("image"))
+
+
+def prompt_key(text: str, split: str, image: str | None) -> str:
+    """A prompt's key; that of a text alone is of text and split."""
+    return content_key(text, split) if image is None else content_key(text, split, PurePosixPath(image).stem)
 
 
 class Prompt(Base, kw_only=True, eq=False):
-    """A text to make videos of. The same text may stand in several splits."""
+    """A text to make videos of, and the image they go on from where there is one.
+
+    The same text may stand in several splits, and beside several images.
+    """
 
     __tablename__ = "prompts"
 
     id: Mapped[int] = mapped_column(_Number, primary_key=True, init=False)
     key: Mapped[str] = mapped_column(unique=True, init=False, insert_default=_prompt_key)
-    """Of text and split; PostgreSQL cannot index a long text itself."""
+    """Of text, split and image; PostgreSQL cannot index a long text itself."""
     text: Mapped[str]
     split: Mapped[str] = mapped_column(index=True)
     """'train', 'held_out', or the user's own."""
+    image: Mapped[str | None] = mapped_column(default=None)
+    """The image's file, relative to the workspace, with forward slashes, and named by the hash of its content."""
 
 
 class Video(Base, kw_only=True, eq=False):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from sqlalchemy import URL, select, update
@@ -27,11 +28,14 @@ from reelign.records.database import (
     readable,
     sqlite_url,
 )
-from reelign.records.schema import Base, JudgeEntry, Judgement, Meta, Prompt, Score, Task, Video
+from reelign.records.image_prompts import ImagePrompt, image_key
+from reelign.records.schema import Base, JudgeEntry, Judgement, Meta, Prompt, Score, Task, Video, prompt_key
 
 DATABASE = "reelign.db"
 DATABASE_URL = "reelign.url"
 """Where a team's database is; in place of `reelign.db`."""
+IMAGES = "images"
+"""Where the images of prompts are; made with the first one."""
 FOLDERS = ("videos", "latents", "cache", "runs")
 
 
@@ -119,21 +123,44 @@ class Workspace:
         return None if video.latents is None else self.root / video.latents
 
     def add_prompts(self, texts: Iterable[str], split: str) -> list[Prompt]:
-        """Add the texts that the split does not have yet.
+        """Add the prompts that the split does not have yet, and keep their images (`ImagePrompt`) in the workspace.
 
         Returns:
             The prompts of these texts, old and new, in the order given, each once.
         Raises:
-            ReelignError: a text is empty.
+            ReelignError: a text is empty, or an image's file is gone or was changed since it was looked at.
         """
         unique = list(dict.fromkeys(texts))
-        for number, text in enumerate(unique, start=1):
-            if not text.strip():
-                raise ReelignError(f"prompt {number} of split {split!r} is empty", "Remove it or write something.")
+        _check_texts(unique, split)
+        return self.add_prompt_rows([(str(text), self._kept_image(text)) for text in unique], split)
+
+    def add_prompt_rows(self, rows: Sequence[tuple[str, str | None]], split: str) -> list[Prompt]:
+        """As `add_prompts`, of each text and its image's file in the workspace, which is not looked at."""
+        _check_texts([text for text, _ in rows], split)
         with self._transaction(writes=True) as session:
-            insert_new(session, Prompt, [{"text": text, "split": split} for text in unique], by="key")
-            found = {prompt.text: prompt for prompt in session.scalars(select(Prompt).where(Prompt.split == split))}
-        return [found[text] for text in unique]
+            new = [{"text": text, "split": split, "image": image} for text, image in rows]
+            insert_new(session, Prompt, new, by="key")
+            found = {prompt.key: prompt for prompt in session.scalars(select(Prompt).where(Prompt.split == split))}
+        return [found[prompt_key(text, split, image)] for text, image in rows]
+
+    def asked(self, prompt: Prompt) -> str:
+        """What a model is asked for: the text, as an `ImagePrompt` where there is an image."""
+        if prompt.image is None:
+            return prompt.text
+        return ImagePrompt(prompt.text, self.root / prompt.image, PurePosixPath(prompt.image).stem)
+
+    def _kept_image(self, prompt: str) -> str | None:
+        """A prompt's image as a file of the workspace."""
+        if not isinstance(prompt, ImagePrompt):
+            return None
+        name = f"{IMAGES}/{prompt.image_key}{prompt.image.suffix.lower()}"
+        if not (self.root / name).exists():
+            if image_key(prompt.image) != prompt.image_key:
+                raise ReelignError(f"the image {prompt.image} was changed since it was read", "Add the prompts again.")
+            (self.root / IMAGES).mkdir(exist_ok=True)
+            with whole(self.root / name) as beside:
+                shutil.copyfile(prompt.image, beside)
+        return name
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
         """Prompts in the order they were added, of one split or of all."""
@@ -313,6 +340,12 @@ class Workspace:
                 f"{name_of(self.url)} refuses a record: {error.orig}",
                 "A video needs a known prompt and a judgement needs known videos: add those first.",
             ) from error
+
+
+def _check_texts(texts: Iterable[str], split: str) -> None:
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise ReelignError(f"prompt {number} of split {split!r} is empty", "Remove it or write something.")
 
 
 def _database_of(root: Path, folder: str | Path) -> URL:

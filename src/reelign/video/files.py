@@ -22,7 +22,7 @@ BT709 = 1
 """The code of BT.709 in H.264's primaries and transfer fields; untagged files are guessed at by size in players."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
 class Clip:
     """A video as read from a file."""
 

@@ -17,6 +17,8 @@ from reelign.records.schema import Base, Judgement, Prompt, Score, Task, Video
 from reelign.records.workspace import Workspace
 
 ROWS_PER_TRANSACTION = 50_000
+OF_PROMPT = ("prompt", "split", "image")
+"""Fields of a shared video that are its prompt's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,8 @@ class SharedVideo:
     height: int = 0
     width: int = 0
     """0 where nobody said."""
+    image: str | None = None
+    """The image of the prompt, a file of the workspace."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +57,12 @@ class Bundle:
 def bundle_of(workspace: Workspace) -> Bundle:
     """The whole record with its history; the files of the videos stay where they are."""
     with workspace.reading() as session:
-        rows = session.execute(select(Video, Prompt.text, Prompt.split).join(Prompt).order_by(Video.id)).all()
-    names = [each.name for each in fields(SharedVideo) if each.name not in ("prompt", "split")]
+        of_prompt = (Prompt.text, Prompt.split, Prompt.image)
+        rows = session.execute(select(Video, *of_prompt).join(Prompt).order_by(Video.id)).all()
+    names = [each.name for each in fields(SharedVideo) if each.name not in OF_PROMPT]
     videos = [
-        SharedVideo(prompt=text, split=split, **{name: getattr(video, name) for name in names})
-        for video, text, split in rows
+        SharedVideo(prompt=text, split=split, image=image, **{name: getattr(video, name) for name in names})
+        for video, text, split, image in rows
     ]
     return Bundle(
         videos=videos,
@@ -76,15 +81,15 @@ def add_bundle(workspace: Workspace, bundle: Bundle) -> None:
     """
     for number, video in enumerate(bundle.videos, start=1):
         _check_path(number, video)
-    by_split: dict[str, list[str]] = {}
+    by_split: dict[str, dict[tuple[str, str | None], None]] = {}
     for video in bundle.videos:
-        by_split.setdefault(video.split, []).append(video.prompt)
+        by_split.setdefault(video.split, {})[video.prompt, video.image or None] = None
     ids = {
-        (prompt.text, split): prompt.id
-        for split, texts in by_split.items()
-        for prompt in workspace.add_prompts(texts, split)
+        (prompt.text, prompt.image, split): prompt.id
+        for split, rows in by_split.items()
+        for prompt in workspace.add_prompt_rows(list(rows), split)
     }
-    workspace.add_videos(_video(video, ids[video.prompt, video.split]) for video in bundle.videos)
+    workspace.add_videos(_video(each, ids[each.prompt, each.image or None, each.split]) for each in bundle.videos)
     workspace.add_tasks(bundle.tasks)
     for some in judgement_log.in_chunks(bundle.judgements, ROWS_PER_TRANSACTION):
         workspace.add_judgements(some)
@@ -118,17 +123,18 @@ def from_row(kind: type[Any], row: Mapping[str, Any], *, where: str = "") -> Any
 
 def _check_path(number: int, video: SharedVideo) -> None:
     """A record from elsewhere must not make this workspace read, show or replace files outside of it."""
-    path = PureWindowsPath(video.path)  # knows both systems' separators and roots
-    if path.anchor or ".." in path.parts:
-        raise ReelignError(
-            f"video {number} of {video.prompt!r} has the path {video.path!r}, which leads out of the workspace",
-            "Put the videos into the workspace's folder and name them relative to it.",
-        )
+    for what, name in (("path", video.path), ("image", video.image or "")):
+        path = PureWindowsPath(name)  # knows both systems' separators and roots
+        if path.anchor or ".." in path.parts:
+            raise ReelignError(
+                f"video {number} of {video.prompt!r} has the {what} {name!r}, which leads out of the workspace",
+                "Put the videos into the workspace's folder and name them relative to it.",
+            )
 
 
 def _video(shared: SharedVideo, prompt_id: int) -> Video:
     values = {each.name: getattr(shared, each.name) for each in fields(shared)}
-    return Video(prompt_id=prompt_id, **{name: values[name] for name in values if name not in ("prompt", "split")})
+    return Video(prompt_id=prompt_id, **{name: values[name] for name in values if name not in OF_PROMPT})
 
 
 _NESTED = frozenset({"settings", "candidates", "defects", "gold", "videos", "dimensions"})
