@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import base64
+import gc
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from critics.chat import ChatServer, Question, chatting, honest
 from critics.clips import flat
-from reelign.critics import open_critic
+from reelign.critics import Voted, Voting, asking, messages, open_critic
 from reelign.critics.asking import AskingCritic
 from reelign.critics.formats import Plain
-from reelign.critics.judging import together
+from reelign.critics.judging import CriticJudge, together
+from reelign.critics.messages import Send
 from reelign.critics.server import ServerSettings, ServerWriter
 from reelign.critics.writing import Refused, Sampling
 from reelign.errors import ReelignError
@@ -133,6 +137,41 @@ def test_no_more_requests_are_under_way_than_may_be() -> None:
     assert [one.verdict for one in found] == ["a"] * 12
     assert server.most == 3
     assert critic.tally.counts["asked"] == 24
+
+
+@pytest.mark.parametrize("send", ["images", "video"])
+def test_a_clip_that_is_asked_about_often_is_sampled_and_encoded_once(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three clips in three pairs, on two dimensions and in both orders: twelve questions, with 24 clips in them."""
+    made: Counter[str] = Counter()
+
+    def count(module: Any, name: str) -> None:
+        own = getattr(module, name)
+
+        def counted(*given: Any) -> Any:
+            made[name] += 1
+            return own(*given)
+
+        monkeypatch.setattr(module, name, counted)
+
+    for module, name in ((asking, "shown"), (messages, "_jpegs"), (messages, "_mp4")):
+        count(module, name)
+    encoded = {"images": "_jpegs", "video": "_mp4"}[send]
+    with chatting(honest if send == "images" else lambda _: "Verdict: A") as server:
+        critic = critic_of(server, send=send, concurrency=4)
+        judge = CriticJudge(Voted(critic, Voting()), dimensions=("VQ", "TA"), fps=8.0)
+        clips = [flat(level) for level in (0.2, 0.5, 0.8)]
+        judge.asked([(a, b, "a lamp", name) for a, b in combinations(clips, 2) for name in judge.dimensions])
+        assert len(server.questions) == 12
+        assert made == {"shown": 3, encoded: 3}
+        del clips
+        gc.collect()
+        # As tensors, a copy for each pair: sampled from each, and sent as one.
+        videos = torch.stack([flat(level).frames for level in (0.2, 0.5, 0.8)])
+        judge.compare(videos[[0, 0, 1]], videos[[1, 2, 2]], ["a lamp"] * 3, generator=torch.Generator())
+        assert len(server.questions) == 24
+        assert made == {"shown": 3 + 6, encoded: 3 + 3}
 
 
 def test_the_only_model_is_found_and_of_several_one_must_be_named() -> None:

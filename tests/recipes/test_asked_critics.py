@@ -15,8 +15,6 @@ from torch import Tensor
 from cli.process import reelign
 from critics.chat import ChatServer, Question, chatting, honest
 from reelign.config import resolve
-from reelign.critics.judging import CriticUse, critic_judge
-from reelign.critics.server import ServerSettings
 from reelign.errors import ReelignError
 from reelign.recipes.asked_critics import batches
 from reelign.recipes.judging import Judged, JudgeSettings, judge, judges_of
@@ -103,18 +101,18 @@ def test_a_server_that_breaks_down_costs_nothing_that_was_answered(judged: Works
 def test_small_groups_are_asked_about_together(judged: Workspace) -> None:
     groups = judged.groups("train", "")
 
-    def sizes(concurrency: int, dimensions: list[str]) -> list[int]:
-        use = CriticUse(server=ServerSettings(url=server.url, concurrency=concurrency), dimensions=tuple(dimensions))
-        return [len(part) for part in batches([*groups] * 4, [critic_judge("server", use)])]
+    def sizes(concurrency: int, dimensions: int) -> list[int]:
+        """Of a critic that is asked about three pairs a group."""
+        return [len(part) for part in batches([*groups] * 4, [concurrency], lambda _: [3 * dimensions])]
 
     def slow(question: Question) -> str:
         time.sleep(0.02)
         return honest(question)
 
     with chatting(slow) as server:
-        assert sizes(1, ["VQ"]) == [1] * 8
-        assert sizes(2, ["VQ"]) == [2] * 4  # three pairs a group, four questions wanted
-        assert sizes(8, ["VQ", "TA"]) == [3, 3, 2]
+        assert sizes(1, 1) == [1] * 8
+        assert sizes(2, 1) == [2] * 4  # four questions wanted
+        assert sizes(8, 2) == [3, 3, 2]
         asked(judged, settings(server, dimensions=["VQ", "MQ", "TA"]))
         assert server.most > 3, "pairs of both prompts"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from reelign.critics.base import Comparison, Critic, Rating, Tally, check_dimension
 from reelign.critics.formats import UNPARSEABLE, Format
 from reelign.critics.frames import Part, Shown, shown
+from reelign.critics.keeping import Kept
 from reelign.critics.writing import Refused, Sampling, Writer, Written
 from reelign.diffusion.seeds import seed_from
 from reelign.records import Verdict
@@ -19,6 +22,8 @@ REFUSED = "refused"
 
 class AskingCritic(Critic):
     """Asks one question at a time and reads its answer; nothing is asked twice to get another answer.
+
+    A clip's frames are taken and sent in the same shape for all questions about it, as long as the caller holds it.
 
     Args:
         name: of the judge.
@@ -37,6 +42,9 @@ class AskingCritic(Critic):
         self.ordered = not format.by_rating
         self.concurrency = writer.concurrency
         self.tally = Tally()
+        self._seen: Kept[Clip, Shown] = Kept()
+        self._known: WeakValueDictionary[str, Shown] = WeakValueDictionary()
+        self._lock = threading.Lock()
         samples = (sampling.temperature, sampling.max_tokens, *([sampling.seed] if sampling.temperature else []))
         self.version = content_key(format.name, format.version, _questions(format), writer.identity, samples, frames)[
             :12
@@ -66,7 +74,14 @@ class AskingCritic(Critic):
         return found
 
     def _shown(self, clip: Clip, *, pair: bool) -> Shown:
-        return shown(clip, self.frames or self.format.count(clip, pair=pair), self.format.spread)
+        """The frames of a clip, taken once while the clip is there; of two that show the same, the first one's."""
+        count = self.frames or self.format.count(clip, pair=pair)
+        return self._seen.of(clip, count, lambda: self._alike(shown(clip, count, self.format.spread)))
+
+    def _alike(self, found: Shown) -> Shown:
+        content = found.content
+        with self._lock:
+            return self._known.setdefault(content, found)
 
     def _ask(self, parts: Sequence[Part], vote: int) -> Written | Refused:
         drawn = replace(self.sampling, seed=seed_from(self.sampling.seed, vote) if vote else self.sampling.seed)

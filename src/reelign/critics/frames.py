@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ Spread = Literal["ends", "starts"]
 """ends: from the first frame to the last. starts: the first frame of each of as many equal parts, int(i · F / n)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
     """The frames of one video that are looked at."""
 
@@ -34,7 +35,7 @@ class Shown:
         """Frames shown per second of video."""
         return len(self.frames) / self.seconds
 
-    @property
+    @cached_property
     def content(self) -> str:
         """A digest of all that is shown."""
         digest = hashlib.sha256(repr((tuple(self.frames.shape), self.times, self.seconds)).encode())

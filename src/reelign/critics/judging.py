@@ -138,9 +138,10 @@ class CriticJudge:
                 f"The critic {self.name!r} is told when each frame is seen, and no frame rate was given.",
                 "Set critic.fps, the frames per second of the videos.",
             )
+        clips_a, clips_b = ([Clip(frames=video, fps=rate) for video in each] for each in (videos_a, videos_b))
         questions = [
-            (Clip(frames=a, fps=rate), Clip(frames=b, fps=rate), prompt, dimension)
-            for a, b, prompt in zip(videos_a, videos_b, prompts, strict=True)
+            (a, b, prompt, dimension)
+            for a, b, prompt in zip(clips_a, clips_b, prompts, strict=True)
             for dimension in self.dimensions
         ]
         said = iter(self.asked(questions))

@@ -68,10 +68,11 @@ class CriticReward(Reward):
                 f"The critic {self.name!r} is told when each frame is seen, and no frame rate was given.",
                 "Give fps, the frames per second of the videos.",
             )
+        clips = [Clip(frames=video, fps=fps) for video in videos]
         calls = [
-            partial(self.critic.rate, Clip(frames=video, fps=fps), prompt, dimension)
+            partial(self.critic.rate, clip, prompt, dimension)
             for dimension in self.dimensions
-            for video, prompt in zip(videos, prompts, strict=True)
+            for clip, prompt in zip(clips, prompts, strict=True)
         ]
         worths = torch.tensor([worth(rating) for rating in together(self.critic.concurrency, calls)])
         columns = worths.reshape(len(self.dimensions), len(prompts)).to(videos[0].device)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from reelign.critics.frames import Part
+from reelign.critics.frames import Part, Shown
+from reelign.critics.keeping import Kept
 from reelign.critics.messages import Send, content
 from reelign.critics.writing import CHOICES, Refused, Sampling, Token, Written, kept, within
 from reelign.errors import ReelignError
@@ -79,6 +80,7 @@ class ServerWriter:
         self.settings, self._sleep = settings, sleep
         self.concurrency = settings.concurrency
         self._free = threading.BoundedSemaphore(settings.concurrency)
+        self._sent: Kept[Shown, list[str]] = Kept()
         self.model = settings.model or self._only_model()
 
     @property
@@ -95,7 +97,7 @@ class ServerWriter:
     def _body(self, parts: Sequence[Part], sampling: Sampling) -> bytes:
         asked: dict[str, Any] = {
             "model": self.model,
-            "messages": [{"role": "user", "content": content(parts, self.settings.send)}],
+            "messages": [{"role": "user", "content": content(parts, self.settings.send, self._sent)}],
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
             "seed": sampling.seed % 2**31,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -79,7 +79,8 @@ def ask_critics(
     if not judges:
         return
     with tqdm(total=len(groups), desc="ask critics", unit="group") as bar:
-        for part in batches(groups, judges):
+        enough = [one.critic.concurrency for one in judges]
+        for part in batches(groups, enough, lambda group: [_pairs(group) * len(one.dimensions) for one in judges]):
             clips: dict[str, Clip] = {}
             rows: list[Judgement] = []
             known = 0
@@ -91,21 +92,31 @@ def ask_critics(
             bar.update(len(part))
 
 
-def batches(groups: Sequence[Group], judges: Sequence[CriticJudge]) -> Iterator[list[Group]]:
-    """Groups in their order, as many together as give every critic enough to do, or take as much memory as they may."""
+def batches(
+    groups: Sequence[Group], concurrency: Sequence[int], calls: Callable[[Group], Sequence[int]]
+) -> Iterator[list[Group]]:
+    """Groups in their order, as many together as give every critic enough to do, or take as much memory as they may.
+
+    Args:
+        concurrency: of each critic, the questions that it takes at a time.
+        calls: of a group, how many questions each critic has.
+    """
     part: list[Group] = []
-    size, calls = 0, [0] * len(judges)
-    enough = [1 if one.critic.concurrency == 1 else 2 * one.critic.concurrency for one in judges]
+    size, waiting = 0, [0] * len(concurrency)
+    enough = [1 if each == 1 else 2 * each for each in concurrency]
     for group in groups:
         part.append(group)
         size += sum(4 * 3 * video.num_frames * video.height * video.width for video in group.videos)
-        pairs = math.comb(len(group.videos), 2)
-        calls = [count + pairs * len(one.dimensions) for count, one in zip(calls, judges, strict=True)]
-        if size >= READ_BYTES or all(count >= wanted for count, wanted in zip(calls, enough, strict=True)):
+        waiting = [count + more for count, more in zip(waiting, calls(group), strict=True)]
+        if size >= READ_BYTES or all(count >= wanted for count, wanted in zip(waiting, enough, strict=True)):
             yield part
-            part, size, calls = [], 0, [0] * len(judges)
+            part, size, waiting = [], 0, [0] * len(concurrency)
     if part:
         yield part
+
+
+def _pairs(group: Group) -> int:
+    return math.comb(len(group.videos), 2)
 
 
 def _said(
@@ -125,7 +136,7 @@ def _said(
         for dimension in one.dimensions
         if (one.name, one.version, frozenset((left.id, right.id)), dimension) not in asked
     ]
-    all_there_are = sum(math.comb(len(group.videos), 2) for group in groups) * len(one.dimensions)
+    all_there_are = sum(map(_pairs, groups)) * len(one.dimensions)
     for video in {video.id: video for left, right, *_ in questions for video in (left, right)}.values():
         if video.id not in clips:
             clips[video.id] = read_video(workspace.video_path(video))

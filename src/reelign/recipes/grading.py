@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from reelign.critics.base import Critic, check_dimension
 from reelign.critics.judging import together
-from reelign.records import Group, Judgement, Workspace
+from reelign.recipes.asked_critics import batches
+from reelign.records import Group, Judgement, Video, Workspace
 from reelign.video import read_video
 
 KIND = "three_level"
@@ -28,7 +29,9 @@ class Graded:
 
 
 def grade(workspace: Workspace, critic: Critic, groups: Sequence[Group], dimensions: Sequence[str]) -> Graded:
-    """Ask a critic about every candidate that it has not graded yet, a group at a time; interrupted, it goes on.
+    """Ask a critic about every candidate that it has not graded yet; interrupted, it goes on.
+
+    So many groups are asked about together that a critic behind a server is kept busy.
 
     Args:
         workspace: takes the judgements.
@@ -48,32 +51,46 @@ def grade(workspace: Workspace, critic: Critic, groups: Sequence[Group], dimensi
     }
     made = there = 0
     left_out: Counter[str] = Counter()
-    for group in tqdm(groups, desc="grade", unit="group"):
-        asked = [
-            (video, dimension)
-            for video in group.videos
-            for dimension in dimensions
-            if (video.id, dimension) not in known
-        ]
-        there += len(group.videos) * len(dimensions) - len(asked)
-        clips = {video.id: read_video(workspace.video_path(video)) for video, _ in asked}
-        calls = [partial(critic.rate, clips[video.id], group.prompt.text, dimension) for video, dimension in asked]
-        rows = []
-        for (video, dimension), said in zip(asked, together(critic.concurrency, calls), strict=True):
-            if said.grade is None:
-                left_out[said.left_out] += 1
-                continue
-            rows.append(
-                Judgement(
-                    kind=KIND,
-                    video_a=video.id,
-                    dimension=dimension,
-                    verdict=said.grade,
-                    judge=critic.name,
-                    judge_version=critic.version,
-                    reason=said.reason or None,
-                )
-            )
-        workspace.add_judgements(rows)
-        made += len(rows)
+    asks = partial(_unknown, dimensions=dimensions, known=known)
+    with tqdm(total=len(groups), desc="grade", unit="group") as bar:
+        for part in batches(groups, [critic.concurrency], lambda group: [len(asks(group))]):
+            asked = [(video, group.prompt.text, dimension) for group in part for video, dimension in asks(group)]
+            there += sum(len(group.videos) for group in part) * len(dimensions) - len(asked)
+            rows, silent = _said(workspace, critic, asked)
+            workspace.add_judgements(rows)
+            made += len(rows)
+            left_out += silent
+            bar.update(len(part))
     return Graded(made, there, dict(left_out))
+
+
+def _unknown(group: Group, dimensions: Sequence[str], known: Collection[tuple[str, str]]) -> list[tuple[Video, str]]:
+    """The candidates of a group and the dimensions on which they have no grade."""
+    return [(video, name) for video in group.videos for name in dimensions if (video.id, name) not in known]
+
+
+def _said(
+    workspace: Workspace, critic: Critic, asked: Sequence[tuple[Video, str, str]]
+) -> tuple[list[Judgement], Counter[str]]:
+    """The grades of videos, each with its prompt and on a dimension, and why there are none of the others."""
+    videos = {video.id: video for video, *_ in asked}
+    clips = {name: read_video(workspace.video_path(video)) for name, video in videos.items()}
+    calls = [partial(critic.rate, clips[video.id], prompt, dimension) for video, prompt, dimension in asked]
+    rows: list[Judgement] = []
+    left_out: Counter[str] = Counter()
+    for (video, _, dimension), said in zip(asked, together(critic.concurrency, calls), strict=True):
+        if said.grade is None:
+            left_out[said.left_out] += 1
+            continue
+        rows.append(
+            Judgement(
+                kind=KIND,
+                video_a=video.id,
+                dimension=dimension,
+                verdict=said.grade,
+                judge=critic.name,
+                judge_version=critic.version,
+                reason=said.reason or None,
+            )
+        )
+    return rows, left_out
