@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers import ClassifierFreeGuidance
 from torch import Tensor
 
+from generators.opensora_reference import published_latents, published_pixels, published_sample
 from reelign.diffusion.paths import RectifiedFlow
 from reelign.diffusion.samplers import initial_noise
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize
@@ -21,6 +23,11 @@ STANDARD = {"latents_mean": 0.0, "latents_std": 1.0}
 def frames_first(pipeline: Any) -> bool:
     """Whether the pipeline holds latents as (B, F, C, H, W)."""
     return type(pipeline).__name__ == "CogVideoXPipeline"
+
+
+def is_opensora(pipeline: Any) -> bool:
+    """Whether the other side is no pipeline of diffusers but what was published, written out."""
+    return type(pipeline).__name__ == "OpenSoraPipeline"
 
 
 def as_held(pipeline: Any, latents: Tensor) -> Tensor:
@@ -37,9 +44,21 @@ def as_latents(pipeline: Any, held: Tensor, shape: Sequence[int]) -> Tensor:
     return held.transpose(1, 2) if frames_first(pipeline) else held
 
 
-def by_pipeline(pipeline: Any, generator: Generator, size: VideoSize, scale: float, output: str = "latent") -> Tensor:
+def by_pipeline(
+    pipeline: Any,
+    generator: Generator,
+    size: VideoSize,
+    scale: float,
+    output: str = "latent",
+    *,
+    further: dict[str, Any] | None = None,
+) -> Tensor:
     """Two videos, or their latents (B, C, F, H, W), by the pipeline's own call."""
     noise = initial_noise((len(SEEDS), *generator.latent_shape(size)), SEEDS, "cpu")
+    if is_opensora(pipeline):
+        latents = published_sample(pipeline, PROMPTS, noise, size, STEPS, scale)
+        pixels = latents if output == "latent" else published_pixels(pipeline, latents)
+        return latents if output == "latent" else (pixels / 2 + 0.5).clamp(0, 1).transpose(1, 2)
     frames: Tensor = pipeline(
         prompt=PROMPTS,
         negative_prompt=[""] * len(PROMPTS),
@@ -47,12 +66,21 @@ def by_pipeline(pipeline: Any, generator: Generator, size: VideoSize, scale: flo
         height=size.height,
         width=size.width,
         num_inference_steps=STEPS,
-        guidance_scale=scale,
+        **guided_at(pipeline, scale),
         latents=as_held(pipeline, noise),
         output_type=output,
         **generator.call_arguments,
+        **(further or {}),
     ).frames
     return as_latents(pipeline, frames, generator.latent_shape(size)) if output == "latent" else frames
+
+
+def guided_at(pipeline: Any, scale: float) -> dict[str, float]:
+    """What a call says of the scale; a pipeline with a guider has it there."""
+    if not hasattr(pipeline, "guider"):
+        return {"guidance_scale": scale}
+    pipeline.guider = ClassifierFreeGuidance(guidance_scale=scale)
+    return {}
 
 
 def by_reelign(generator: Generator, size: VideoSize, scale: float) -> Tensor:
@@ -69,6 +97,8 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
     """Latents (B, C, F, H, W) of pixels (B, 3, F, H, W) in [-1, 1], by the pipeline's own VAE and statistics."""
     vae = pipeline.vae
+    if is_opensora(pipeline):
+        return published_latents(pipeline, pixels)
     mean, std = statistics(vae)
     if "3d" in type(vae.encoder).__name__.lower():
         return (vae.encode(pixels).latent_dist.mode() - mean) * vae.config.scaling_factor / std  # type: ignore[no-any-return]
@@ -78,6 +108,8 @@ def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
 
 def own_pixels(pipeline: Any, latents: Tensor) -> Tensor:
     """Pixels of latents, by the pipeline's own `decode_latents` where it has one."""
+    if is_opensora(pipeline):
+        return published_pixels(pipeline, latents)
     if not hasattr(pipeline, "decode_latents"):
         mean, std = statistics(pipeline.vae)
         raw = latents * std / pipeline.vae.config.scaling_factor + mean
@@ -96,14 +128,16 @@ def statistics(vae: Any) -> tuple[Tensor, Tensor]:
 
 
 def runs_from_noise(generator: Generator) -> bool:
-    """Whether the model's time is 0 at noise and its output points from noise to video, as Mochi's."""
-    return bool(generator.pipeline.scheduler.config.get("invert_sigmas"))
+    """Whether the model's time is 0 at noise, as Mochi's."""
+    return not is_opensora(generator.pipeline) and bool(generator.pipeline.scheduler.config.get("invert_sigmas"))
 
 
 def timesteps_at(generator: Generator, sigma: Tensor) -> Tensor:
     """A model's own timesteps (B,) of noise levels."""
     if isinstance(generator.path, RectifiedFlow):
         sigma = 1 - sigma if runs_from_noise(generator) else sigma
+        if is_opensora(generator.pipeline):
+            return sigma * 1000
         return sigma * generator.pipeline.scheduler.config.num_train_timesteps
     return generator.path.timestep(sigma)  # type: ignore[attr-defined,no-any-return]
 
@@ -112,7 +146,9 @@ def training_pair(generator: Generator, latents: Tensor, noise: Tensor, sigma: T
     """What the family's pretraining feeds, (B, C, F, H, W), and what it asks for."""
     if isinstance(generator.path, RectifiedFlow):
         level = sigma[:, None, None, None, None]
-        target = latents - noise if runs_from_noise(generator) else noise - latents
+        # Mochi's output, and Open-Sora's, point from noise to video.
+        forward = runs_from_noise(generator) or is_opensora(generator.pipeline)
+        target = latents - noise if forward else noise - latents
         return (1 - level) * latents + level * noise, target
     scheduler, timesteps = generator.pipeline.scheduler, timesteps_at(generator, sigma)
     v = scheduler.config.prediction_type == "v_prediction"
@@ -133,11 +169,22 @@ def said_by(generator: Generator, fed: Tensor, timesteps: Tensor, conditioning: 
         mask, pooled = conditioning["prompt_attention_mask"], conditioning["pooled_prompt_embeds"]
         guidance = torch.full_like(timesteps, 1000.0)
         said = pipeline.transformer(fed, timesteps, embeds, mask, pooled, guidance, return_dict=False)[0]
+    elif name == "HunyuanVideo15Pipeline":
+        names = ("prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
+        mask, embeds_2, mask_2 = (conditioning[each] for each in names)
+        fed = torch.cat([fed, torch.zeros_like(fed), torch.zeros_like(fed[:, :1])], dim=1)
+        said = pipeline.transformer(
+            *(fed, timesteps, embeds, mask, None, embeds_2, mask_2, torch.zeros(len(fed), 729, 8)), return_dict=False
+        )[0]
     elif name == "LTXPipeline":
         mask, (frames, height, width) = conditioning["prompt_attention_mask"], fed.shape[2:]
         place = {"num_frames": frames, "height": height, "width": width, "rope_interpolation_scale": (8 / 25, 32, 32)}
         tokens = pipeline.transformer(as_held(pipeline, fed), embeds, timesteps, mask, **place, return_dict=False)[0]
         said = as_latents(pipeline, tokens, fed.shape[1:])
+    elif is_opensora(pipeline):
+        mask, fps = conditioning["prompt_attention_mask"], torch.full((len(fed),), 24.0)
+        height, width = (2 * side for side in fed.shape[3:])
+        said = pipeline.transformer(fed, timesteps, embeds, mask, fps, height, width)[0][:, :4]
     elif name == "MochiPipeline":
         mask = conditioning["prompt_attention_mask"]
         said = pipeline.transformer(fed, embeds, timesteps, mask, return_dict=False)[0]
