@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKLLTXVideo,
     FlowMatchEulerDiscreteScheduler,
+    LTXConditionPipeline,
     LTXImageToVideoPipeline,
     LTXPipeline,
     LTXVideoTransformer3DModel,
@@ -28,6 +29,15 @@ SHARED: dict[str, Any] = {
     "encoder_causal": True,
     "decoder_causal": False,
 }
+LATER: dict[str, Any] = {
+    "decoder_block_out_channels": (8, 16, 32),
+    "decoder_layers_per_block": (1, 1, 1, 1),
+    "decoder_spatio_temporal_scaling": (True, True, True),
+    "decoder_inject_noise": (False, False, False, False),
+    "upsample_residual": (True, True, True),
+    "upsample_factor": (2, 2, 2),
+    "timestep_conditioning": True,
+}
 VAES: dict[str, dict[str, Any]] = {
     "0.9.0": {
         "decoder_block_out_channels": (8, 8, 8, 8),
@@ -35,24 +45,32 @@ VAES: dict[str, dict[str, Any]] = {
         "decoder_spatio_temporal_scaling": (True, True, True, False),
         "timestep_conditioning": False,
     },
-    "0.9.1": {
-        "decoder_block_out_channels": (8, 16, 32),
-        "decoder_layers_per_block": (1, 1, 1, 1),
-        "decoder_spatio_temporal_scaling": (True, True, True),
-        "decoder_inject_noise": (True, True, True, False),
-        "upsample_residual": (True, True, True),
-        "upsample_factor": (2, 2, 2),
-        "timestep_conditioning": True,
+    "0.9.1": {**LATER, "decoder_inject_noise": (True, True, True, False)},
+    "0.9.7": {
+        **LATER,
+        "block_out_channels": (8, 8, 16, 16, 16),
+        "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+        "spatio_temporal_scaling": (True, True, True, True),
+        "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        "spatial_compression_ratio": 32,
+        "temporal_compression_ratio": 8,
     },
 }
+SHIFTED: dict[str, Any] = {
+    "use_dynamic_shifting": True,
+    "base_shift": 0.95,
+    "max_shift": 2.05,
+    "base_image_seq_len": 1024,
+    "max_image_seq_len": 4096,
+    "shift_terminal": 0.1,
+}
+PIPELINES = {"text": LTXPipeline, "image": LTXImageToVideoPipeline, "condition": LTXConditionPipeline}
 """As diffusers' scripts/convert_ltx_to_diffusers.py exports the checkpoints, but for channels and layers; strides of 32
 and 8, so clips of 9 frames at 64 x 32 have latents of 2 x 2 x 1."""
 
 
-def save_ltx(
-    folder: Path, *, version: Literal["0.9.0", "0.9.1"] = "0.9.0", task: Literal["text", "image"] = "text"
-) -> None:
-    kind = LTXPipeline if task == "text" else LTXImageToVideoPipeline
+def save_ltx(folder: Path, *, version: str = "0.9.0", task: str = "text") -> None:
+    kind, shift = PIPELINES[task], {} if version == "0.9.7" else SHIFTED
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = kind(
@@ -72,20 +90,13 @@ def save_ltx(
                 )
             ),
             vae=_vae(version),
-            scheduler=FlowMatchEulerDiscreteScheduler(
-                use_dynamic_shifting=True,
-                base_shift=0.95,
-                max_shift=2.05,
-                base_image_seq_len=1024,
-                max_image_seq_len=4096,
-                shift_terminal=0.1,
-            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(**shift),
         )
     pipeline.save_pretrained(folder)
 
 
 def _vae(version: str) -> AutoencoderKLLTXVideo:
-    vae: Any = AutoencoderKLLTXVideo(**SHARED, **VAES[version])
+    vae: Any = AutoencoderKLLTXVideo(**{**SHARED, **VAES[version]})
     vae.latents_mean.normal_(std=0.2)
     vae.latents_std.uniform_(0.5, 1.5)
     awake(vae)

@@ -54,6 +54,11 @@ class LTX(Generator):
         num_frames=161, height=512, width=704, fps=25.0, guidance_scale=3.0, num_inference_steps=50
     )
 
+    @classmethod
+    def pipeline_type(cls, name: str) -> Any:
+        # Both of LTX's have the same parts: a folder that names the other family is loaded as that one's.
+        return super().pipeline_type(name if name in cls.pipeline_classes else cls.pipeline_classes[0])
+
     @property
     def denoisers(self) -> dict[str, nn.Module]:
         return {"transformer": self.pipeline.transformer}
@@ -187,14 +192,12 @@ class LTX(Generator):
         return decoder_of(self.pipeline.vae, timestep=self.settings.decode_timestep)
 
 
-class LTXImageToVideo(LTX):
+class FirstFrame(LTX):
     """LTX-Video whose clips go on from a first frame, which stands among the latents as it is.
 
-    The same weights as text-to-video's. The pipeline draws the frame's latents from the VAE's posterior; here they are
+    The same weights as text-to-video's. The pipelines draw the frame's latents from the VAE's posterior; here they are
     its mode.
     """
-
-    pipeline_classes: ClassVar[tuple[str, ...]] = ("LTXImageToVideoPipeline",)
 
     @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
@@ -203,6 +206,12 @@ class LTXImageToVideo(LTX):
 
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         return first_frame_mask(shape, conditioning[FIRST].device)
+
+
+class LTXImageToVideo(FirstFrame):
+    """LTX-Video image-to-video through its diffusers pipeline."""
+
+    pipeline_classes: ClassVar[tuple[str, ...]] = ("LTXImageToVideoPipeline",)
 
 
 def rescaled(guided: Tensor, positive: Tensor, share: float) -> Tensor:
