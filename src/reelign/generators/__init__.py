@@ -33,6 +33,7 @@ GENERATORS = {
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
+    "LTXConditionPipeline": "reelign.generators.ltx_condition:LTXCondition",
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
     "LTXPipeline": "reelign.generators.ltx:LTX",
     "MochiPipeline": "reelign.generators.mochi:Mochi",
