@@ -37,6 +37,7 @@ GENERATORS = {
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
     "LTXPipeline": "reelign.generators.ltx:LTX",
     "MochiPipeline": "reelign.generators.mochi:Mochi",
+    "OpenSoraPipeline": "reelign.generators.opensora:OpenSora",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
