@@ -20,11 +20,13 @@ SIZES = {
     "hunyuan": [5],
     "hunyuan15": [1, 1, 1, 1, 1],
     "ltx": [5],
+    "opensora": [2, 2, 1],
 }
 """Latent frames of each piece of a clip of five."""
 FRAMES = {
     **{"wan": 17, "wan-residual": 17, "cogvideox": 17, "mochi": 25},
     **{"frames": 5, "temporal": 5, "hunyuan": 17, "hunyuan15": 17},
+    "opensora": 11,
 }
 
 

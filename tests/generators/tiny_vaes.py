@@ -19,6 +19,9 @@ from diffusers import (
 )
 from torch import Tensor
 
+from generators.tiny_opensora import SPATIAL, TEMPORAL
+from reelign.generators.opensora_vae import OpenSoraVAE
+
 CHANNELS = 4
 
 
@@ -113,6 +116,11 @@ def _ltx() -> AutoencoderKLLTXVideo:
     )
 
 
+def _opensora() -> OpenSoraVAE:
+    """Ours, of the published layout; chunks of five frames are two latent frames, not of 17 five."""
+    return OpenSoraVAE(**SPATIAL, **TEMPORAL, micro_frame_size=5)
+
+
 VAES: dict[str, Callable[[], Any]] = {
     "wan": _wan,
     "wan-residual": _wan_residual,
@@ -123,6 +131,7 @@ VAES: dict[str, Callable[[], Any]] = {
     "hunyuan": _hunyuan,
     "hunyuan15": _hunyuan15,
     "ltx": _ltx,
+    "opensora": _opensora,
 }
 PIECES = {"temporal": {"frames_per_piece": 2}}
 """What `decoder_of` takes beside some of them; Stable Video Diffusion's pipeline calls it `decode_chunk_size`."""
