@@ -34,10 +34,13 @@ class TrunkParts:
     """The module that is handed the last block's output."""
     behind: tuple[str, ...]
     """Modules that a trunk never reaches."""
+    beside: tuple[str, ...] = ()
+    """Further lists of as many blocks, each of which follows its own in `blocks`."""
 
 
 TRUNKS: dict[str, TrunkParts] = {
     "CogVideoXTransformer3DModel": TrunkParts("transformer_blocks", "norm_final", ("norm_out", "proj_out")),
+    "STDiT3": TrunkParts("spatial_blocks", "final_layer", (), beside=("temporal_blocks",)),
     "UNet3DConditionModel": TrunkParts(
         "down_blocks", "mid_block", ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
     ),
@@ -105,7 +108,8 @@ def make_trunk(generator: Generator, blocks: int, *, weights: Literal["shared", 
     # Methods bound to the denoiser would bring all of it into a copy.
     view.__dict__ = {name: each for name, each in vars(denoiser).items() if not inspect.ismethod(each)}
     kept = {name: each for name, each in denoiser._modules.items() if name not in parts.behind}
-    kept[parts.blocks] = nn.ModuleList(list(getattr(denoiser, parts.blocks))[:blocks])
+    for name in (parts.blocks, *parts.beside):
+        kept[name] = nn.ModuleList(list(getattr(denoiser, name))[:blocks])
     kept[parts.end] = _End()
     view.__dict__["_modules"] = kept
     memo: dict[int, Any] = {}
@@ -140,7 +144,7 @@ def features(
 def checkpoint_blocks(trunk: nn.Module) -> None:
     """Run the trunk's blocks again in the backward pass instead of keeping what they computed."""
     for module in trunk.modules():
-        for blocks in {parts.blocks for parts in TRUNKS.values()}:
+        for blocks in {name for parts in TRUNKS.values() for name in (parts.blocks, *parts.beside)}:
             for block in getattr(module, blocks, None) or ():
                 block.forward = functools.partial(run_again, block.forward)
 
