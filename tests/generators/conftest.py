@@ -11,14 +11,15 @@ from generators.tiny_animatediff import save_animatediff
 from generators.tiny_hunyuan import save_hunyuan
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
+from generators.tiny_opensora import save_opensora
 from reelign.generators import Generator, VideoSize, load_generator
 
-FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan", "ltx", "mochi")
+FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan", "ltx", "mochi", "opensora")
 FRAME_UNETS = ("modelscope", "animatediff")
 """Those with a latent frame for each frame."""
-FLOWS = ("hunyuan", "ltx", "mochi")
+FLOWS = ("hunyuan", "ltx", "mochi", "opensora")
 """Those without a table of noise levels."""
-SIZES = {"ltx": VideoSize(9, 64, 32), "mochi": VideoSize(7, 16, 16)}
+SIZES = {"ltx": VideoSize(9, 64, 32), "mochi": VideoSize(7, 16, 16), "opensora": VideoSize(17, 16, 16)}
 """Of clips, where they are not those of most."""
 
 
@@ -32,6 +33,7 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_hunyuan(models / "hunyuan")
     save_ltx(models / "ltx")
     save_mochi(models / "mochi")
+    save_opensora(models / "opensora")
     return {name: models / name for name in FAMILIES}
 
 
