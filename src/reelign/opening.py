@@ -15,7 +15,7 @@ from reelign.config import Layer, ModelSettings, read_yaml, resolve, resolve_one
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.files import write_text
-from reelign.generators import Generator, check_supported, load_generator, pipeline_class, resolve_model
+from reelign.generators import Generator, check_supported, load_generator, resolve_model
 from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
@@ -125,7 +125,7 @@ def known_model(model: str) -> str:
     if is_hub_id:
         _check_hub_id(model)
     if folder := _kept_from_hub(model) if is_hub_id else source:
-        check_supported(model, pipeline_class(folder))
+        check_supported(model, folder)
     return model if is_hub_id or source != model else str(Path(model).resolve())
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.encoders import empty_encoders, empty_models
+from reelign.generators.outside import family_beside
 from reelign.generators.weights import load_models
 from reelign.naming import named_object
 
@@ -103,19 +104,20 @@ def family_of(model: str) -> type[Generator]:
     Raises:
         ReelignError: no such folder or hub id, or a pipeline class no family here covers.
     """
-    index = read_index(resolve_model(model))
-    name = str(index["_class_name"])
-    check_supported(model, name)
-    family: type[Generator] = named_object(GENERATORS[name], "generator")
+    source = resolve_model(model)
+    check_supported(model, source)
+    index = read_index(source)
+    family: type[Generator] = family_beside(source) or named_object(GENERATORS[index["_class_name"]], "generator")
     return family.variant(index)
 
 
-def check_supported(model: str, name: str) -> None:
-    """Refuse a pipeline class that no family covers."""
-    if name not in GENERATORS:
+def check_supported(model: str, source: str) -> None:
+    """Refuse a folder or hub id of a pipeline class that no family covers, unless it names a family itself."""
+    if family_beside(source) is None and (name := pipeline_class(source)) not in GENERATORS:
         raise ReelignError(
             f"{model} is a {name}, which reelign does not support.",
-            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}.",
+            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}; a family of your own is named in a "
+            "reelign.json beside the weights (docs/family-of-your-own.md).",
         )
 
 

@@ -23,6 +23,8 @@ from reelign.generators.decoders import decoder_of
 from reelign.generators.video_decoder import VideoDecoder
 
 DEFAULTS_FILE = "reelign.json"
+TOLD_KEY, FAMILY_KEY = "told", "generator"
+"""What a `reelign.json` may hold beside defaults of sampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Generator(abc.ABC):
         if not path.is_file():
             return self.family_defaults
         values = json.loads(path.read_text())
-        return replace(self.family_defaults, **{name: each for name, each in values.items() if name != "told"})
+        return replace(self.family_defaults, **{name: values[name] for name in values.keys() - {TOLD_KEY, FAMILY_KEY}})
 
     family_told: ClassVar[dict[str, float]] = {}
     """Numbers that the model is told beside text and image, such as frames a second, by the pipeline's name of each."""
