@@ -50,8 +50,15 @@ def save_denoisers(generator: Generator, weights: Mapping[str, Tensor], folder: 
         denoiser.save_config(folder / component)
         own = of_component(weights, component)
         with whole_file(folder / component / WEIGHTS_FILE) as beside:
-            save_file({name: value.cpu().contiguous() for name, value in own.items()}, beside)
+            saved = {**saved_buffers(denoiser), **own}
+            save_file({name: value.cpu().contiguous() for name, value in saved.items()}, beside)
     return saved_weights(folder)
+
+
+def saved_buffers(denoiser: nn.Module) -> dict[str, Tensor]:
+    """What is saved with a denoiser's weights and never trains, such as Open-Sora's features of no text."""
+    saved = denoiser.state_dict().keys()
+    return {name: each for name, each in denoiser.named_buffers() if name in saved}
 
 
 def of_component(weights: Mapping[str, Tensor], component: str) -> dict[str, Tensor]:
