@@ -41,6 +41,8 @@ class TrunkParts:
 TRUNKS: dict[str, TrunkParts] = {
     "CogVideoXTransformer3DModel": TrunkParts("transformer_blocks", "norm_final", ("norm_out", "proj_out")),
     "STDiT3": TrunkParts("spatial_blocks", "final_layer", (), beside=("temporal_blocks",)),
+    "LTXVideoTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
+    "MochiTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
     "UNet3DConditionModel": TrunkParts(
         "down_blocks", "mid_block", ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
     ),
