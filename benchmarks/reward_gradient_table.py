@@ -17,7 +17,7 @@ from reelign.files import write_text
 from reelign.records.bootstrap import paired_bootstrap
 
 BEGIN, END = "<!-- reward gradients: begin -->", "<!-- reward gradients: end -->"
-POINTS = (500, 1000, 1600, 5000, 9600)
+POINTS = (120, 240, 480, 720, 1440)
 """Reward queries at which runs are compared: the last look within them."""
 
 
