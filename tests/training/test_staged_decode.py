@@ -14,7 +14,7 @@ from reelign.generators import Generator, VideoSize
 from reelign.generators.decoders import decoder_of
 from reelign.generators.video_decoder import VideoDecoder
 from reelign.training.staged_decode import DecodeSettings, chosen_pieces, decoded_gradient
-from reelign.training.staged_pieces import decode_in_pieces, decode_whole
+from reelign.training.staged_pieces import _pulled, decode_in_pieces, decode_whole
 
 NUM_LATENTS = 5
 BORDER = 1e-12
@@ -57,6 +57,20 @@ def test_blocks_that_run_again_inside_give_it_too(name: str) -> None:
     with decoder.running_again():
         _, pull = decode_in_pieces(decoder, latents, pieces, graded=pieces, offload=True)
         assert_same(pull(gradient), expected)
+
+
+@pytest.mark.parametrize("name", ["wan", "cogvideox"])
+def test_what_waits_for_the_piece_before_is_no_larger_than_its_cache(name: str) -> None:
+    decoder, latents = tiny_decoder(name), random_latents(NUM_LATENTS)
+    first, second, *_ = decoder.pieces(NUM_LATENTS)
+    cut = [latents[:, :, piece.latents.start : piece.latents.stop] for piece in (first, second)]
+    with torch.no_grad():
+        _, cache = decoder(cut[0], None)
+        pixels, _ = decoder(cut[1], cache)
+    _, waiting = _pulled(decoder, cut[1], cache, torch.ones_like(pixels), [])
+    found = [gradient for gradient in waiting if gradient is not None]
+    assert found
+    assert all(gradient.untyped_storage().nbytes() == gradient.nbytes for gradient in found)
 
 
 @pytest.mark.parametrize("name", ["wan", "cogvideox"])
