@@ -20,6 +20,7 @@ FLOORS = {
         "reward_stages",
         "critic_stages",
         "latent_stages",
+        "memory_plans",
         "iterating",
         "round_reporting",
         "prompting",

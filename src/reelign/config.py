@@ -27,7 +27,9 @@ class ModelSettings:
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto` is bfloat16 on a GPU and float32 on the CPU; the VAE stays float32."""
+    """`auto` is bfloat16 on a GPU and float32 on the CPU."""
+    vae_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the VAE: bfloat16 halves what decoding holds, and rounds what is decoded. Latents and pixels are float32."""
 
 
 def resolve(kind: type[T], layers: Sequence[Layer]) -> T:

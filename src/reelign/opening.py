@@ -175,8 +175,14 @@ def load_model(workspace: Workspace, *, encoders: bool = True, weights: bool = T
     gpu = torch.cuda.is_available()
     device = ("cuda" if gpu else "cpu") if wanted.device == "auto" else wanted.device
     name = ("float32" if device == "cpu" else "bfloat16") if wanted.dtype == "auto" else wanted.dtype
-    dtype = getattr(torch, name)
-    return load_generator(workspace.model, device=_usable(device), dtype=dtype, encoders=encoders, weights=weights)
+    return load_generator(
+        workspace.model,
+        device=_usable(device),
+        dtype=getattr(torch, name),
+        encoders=encoders,
+        weights=weights,
+        vae_dtype=getattr(torch, wanted.vae_dtype),
+    )
 
 
 def check_run_name(name: str) -> None:

@@ -23,7 +23,9 @@ from reelign.cli import (
     iterate,
     judge,
     latent_reward,
+    models,
     pairs,
+    plan,
     prompts,
     push,
     report,
@@ -44,6 +46,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
+    "models": models.models,
     "init": init.init,
     "prompts": prompts.prompts,
     "generate": generate.generate,
@@ -51,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "critics": critics.critics,
     "annotate": annotate.annotate,
     "pairs": pairs.pairs,
+    "plan": plan.plan,
     "align": align.align,
     "iterate": iterate.iterate,
     "evaluate": evaluate.evaluate,

@@ -56,8 +56,12 @@ def loads_as_diffusers(library: str | None) -> bool:
 
 
 def as_loaded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A new model in the precision that `from_pretrained` would give it: modules that its class keeps in fp32 stay so."""
-    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ())
+    """A new model in the precision that loading would give it: modules that its class keeps in fp32 stay so."""
+    # Of transformers' two lists the first is meant for float16 alone; diffusers has one, for both.
+    lists = ["_keep_in_fp32_modules_strict"]
+    if dtype == torch.float16 or type(model).__module__.startswith("diffusers"):
+        lists.append("_keep_in_fp32_modules")
+    kept = {part for name in lists for part in getattr(model, name, None) or ()}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_floating_point() and not kept & set(name.split(".")):
             tensor.data = tensor.data.to(dtype)

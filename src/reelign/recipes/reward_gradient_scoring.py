@@ -47,7 +47,7 @@ def open_choice(choice: RewardChoice) -> Reward:
         parts = [part for _, part in reward.parts] if isinstance(reward, Composed) else [reward]
         raise _not_differentiable(next(part.name for part in parts if not part.differentiable))
     if choice.checkpointing:
-        _run_again(reward)
+        checkpoint_models(reward)
     return reward
 
 
@@ -182,14 +182,14 @@ class PixelLoss:
         )
 
 
-def _run_again(reward: Reward) -> None:
+def checkpoint_models(reward: Reward) -> None:
     """Activation checkpointing in every transformers model of a reward.
 
     Raises:
         ReelignError: it has none, or one with dropout, which checkpointing would switch on.
     """
     parts = [part for _, part in reward.parts] if isinstance(reward, Composed) else [reward]
-    held = [module for part in parts for module in _modules_of(part)]
+    held = [module for part in parts for module in modules_of(part)]
     models: list[Any] = [each for module in held for each in module.modules() if _is_whole(each)]
     if not models:
         raise ReelignError(
@@ -208,14 +208,14 @@ def _run_again(reward: Reward) -> None:
         model.train()  # transformers' layers look at this flag
 
 
-def _modules_of(owner: object, depth: int = 2) -> list[nn.Module]:
+def modules_of(owner: object, depth: int = 2) -> list[nn.Module]:
     """The networks that an object holds, itself or in a part of its own such as a tower."""
     found: list[nn.Module] = []
     for each in getattr(owner, "__dict__", {}).values():
         if isinstance(each, nn.Module):
             found.append(each)
         elif depth > 1:
-            found += _modules_of(each, depth - 1)
+            found += modules_of(each, depth - 1)
     return found
 
 

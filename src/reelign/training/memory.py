@@ -1,0 +1,182 @@
+"""Bytes of tensors that live at a time, real or without values: what a step needs, less what an allocator adds.
+
+The very code of a step runs, and every tensor it makes is counted from the operation that makes it until nothing holds
+it. Without values the tensors lie on torch's meta device: a model of any size runs its shapes on any machine, and what
+it does with small tensors in the host's memory (noise levels, seeds, token ids) it does for real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+META = torch.device("meta")
+aten = torch.ops.aten
+
+
+class LiveMemory(TorchDispatchMode):
+    """Counts every storage once, while it lives.
+
+    Args:
+        held: tensors that are there before, such as a model's weights: on the device from the first moment.
+        device: what counts as the device; tensors elsewhere are the host's.
+    """
+
+    def __init__(self, held: Any = (), *, device: torch.device | str = "cpu") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.device = torch.device(device).type
+        self.now = self.peak = self.host = self.host_peak = 0
+        self.label = ""
+        """What is running: set it, and `peaks` tells the most that lived under each label."""
+        self.peaks: dict[str, int] = {}
+        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self.count(held)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = self.run(func, args, kwargs or {})
+        self.count(found)
+        return found
+
+    def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The operation itself."""
+        return func(*args, **kwargs)
+
+    def count(self, found: Any) -> None:
+        """Take note of tensors, nested as they may be."""
+        for tensor in _tensors(found):
+            self.enter(tensor, tensor.untyped_storage().nbytes())
+        self.peak = max(self.peak, self.now)
+        self.host_peak = max(self.host_peak, self.host)
+        self.peaks[self.label] = max(self.peaks.get(self.label, 0), self.now)
+
+    def enter(self, tensor: Tensor, size: int) -> None:
+        """Count a tensor's storage at so many bytes, unless it is known."""
+        storage = tensor.untyped_storage()
+        if storage in self._known:
+            return
+        self._known[storage] = size
+        away = tensor.device.type != self.device
+        self._add(size, away)
+        weakref.finalize(storage, self._add, -size, away)
+
+    def _add(self, size: int, away: bool) -> None:
+        if away:
+            self.host += size
+        else:
+            self.now += size
+
+
+class ShapeMemory(LiveMemory):
+    """`LiveMemory` of tensors without values on the meta device, beside small real ones in the host's memory.
+
+    What would be read of a value is 0 or False; a mask is taken to let everything through, which is the most that can
+    come of it. A copy to the host is a stand-in that counts its bytes and takes none.
+    """
+
+    def __init__(self, held: Any = ()) -> None:
+        super().__init__(held, device=META)
+
+    def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        places = {tensor.is_meta for tensor in _tensors((args, kwargs))}
+        if True not in places:
+            return func(*args, **kwargs)
+        if func is aten._local_scalar_dense.default:
+            return torch.zeros((), dtype=args[0].dtype).item()
+        if func is aten.equal.default:
+            return False
+        if func is aten.nonzero.default:
+            return _all_places(args[0])
+        if func is aten._to_copy.default and torch.device(kwargs.get("device") or META) != META:
+            return self._to_host(args[0], kwargs)
+        if func is aten.copy_.default and not args[0].is_meta:
+            return args[0]
+        if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
+            args = (args[0], _open_masks(args[1]), *args[2:])
+        if False in places:
+            args, kwargs = tree_map_only(Tensor, _to_meta, (args, kwargs))
+        if isinstance(kwargs.get("device"), torch.device):
+            kwargs["device"] = META
+        return func(*args, **kwargs)
+
+    def _to_host(self, tensor: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        dtype = kwargs.get("dtype") or tensor.dtype
+        if tensor.numel() <= 4096:
+            return torch.zeros(tensor.shape, dtype=dtype)
+        stand_in = torch.zeros(1, dtype=dtype).expand(tensor.shape)
+        self.enter(stand_in, tensor.numel() * stand_in.element_size())
+        return stand_in
+
+
+@contextlib.contextmanager
+def fused_attention() -> Iterator[None]:
+    """In the block, attention of tensors without values is by the fused kernel that a device would use.
+
+    torch would choose the plain formula for them, with its matrix of all tokens by all tokens. A function mode would
+    not do: it is off within a backward pass, where checkpointed blocks run again.
+    """
+    functional: Any = nn.functional
+    own = functional.scaled_dot_product_attention
+
+    def attention(query: Tensor, *others: Any, **settings: Any) -> Tensor:
+        return (_attention if query.is_meta else own)(query, *others, **settings)
+
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = own
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if attn_mask is not None:
+        attn_mask = attn_mask.to(query.dtype) if attn_mask.dtype == torch.bool else attn_mask
+    found: Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+    )[0]
+    return found
+
+
+def _tensors(found: Any) -> Iterator[Tensor]:
+    """The tensors of nested tuples, lists and dicts."""
+    if isinstance(found, Tensor):
+        yield found
+    elif isinstance(found, dict):
+        yield from _tensors(tuple(found.values()))
+    elif isinstance(found, Iterable) and not isinstance(found, str):
+        for each in found:
+            yield from _tensors(each)
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_meta else tensor.to(META)
+
+
+def _open_masks(indices: Any) -> list[Tensor | None]:
+    """Indices with each mask in the place of those of all its elements."""
+    found: list[Tensor | None] = []
+    for each in indices:
+        if isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8):
+            found += _all_places(each).unbind(1)
+        else:
+            found.append(each)
+    return found
+
+
+def _all_places(mask: Tensor) -> Tensor:
+    return torch.empty(mask.numel(), mask.ndim, dtype=torch.long, device=META)
