@@ -3,6 +3,7 @@ adapter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +193,15 @@ def test_the_adapter_samples_the_same_in_plain_diffusers(
     assert_close(by_reelign(again, family_size, 5.0), ours)
 
 
-def into_the_model(denoiser: torch.nn.Module, component: str, file: Path) -> None:
+def into_the_model(
+    denoiser: torch.nn.Module,
+    component: str,
+    file: Path,
+    targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0"),
+) -> None:
     """ModelScope's pipeline cannot load adapters (its U-Net has no `load_lora_adapter`); peft alone can."""
     layers = {name.removeprefix(f"{component}."): tensor for name, tensor in load_file(file).items()}
-    config = LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=list(targets))
     inject_adapter_in_model(config, denoiser)
     refused = set_peft_model_state_dict(denoiser, layers)
     assert not refused.unexpected_keys
