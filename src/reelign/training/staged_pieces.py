@@ -86,7 +86,7 @@ def _pulled(
     entries, spec = tree_flatten(cache)
     entries = [entry.detach().requires_grad_() if isinstance(entry, Tensor) else entry for entry in entries]
     with torch.enable_grad():
-        read = [_Compact.apply(entry) if isinstance(entry, Tensor) else entry for entry in entries]
+        read = [_compact(entry) if isinstance(entry, Tensor) else entry for entry in entries]
         pixels, handed_on = decoder(leaf, tree_unflatten(read, spec))
     pairs: list[tuple[Tensor, Tensor]] = [(pixels, gradient.to(pixels.dtype))]
     if later:
@@ -111,6 +111,11 @@ class _Compact(torch.autograd.Function):
         whole: bool = gradient.untyped_storage().nbytes() <= gradient.nbytes
         found: Tensor = gradient if whole else gradient.clone()
         return found
+
+
+def _compact(entry: Tensor) -> Tensor:
+    found: Tensor = _Compact.apply(entry)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _part(latents: Tensor, piece: Piece) -> Tensor:
