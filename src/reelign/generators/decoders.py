@@ -8,18 +8,18 @@ from reelign.errors import ReelignError
 from reelign.generators.cached_decoder import CogVideoXDecoder, MochiDecoder
 from reelign.generators.frame_decoder import FrameDecoder, FrameGroupDecoder
 from reelign.generators.hunyuan15_decoder import HunyuanVideo15Decoder
+from reelign.generators.hunyuan_decoder import HunyuanVideoDecoder
 from reelign.generators.ltx_decoder import LTXDecoder
 from reelign.generators.opensora_decoder import OpenSoraDecoder
 from reelign.generators.video_decoder import VideoDecoder
 from reelign.generators.wan_decoder import WanDecoder
-from reelign.generators.whole_decoder import WholeDecoder
 
 DECODERS: dict[str, type[VideoDecoder]] = {
     name: decoder
     for decoder in (
         *(WanDecoder, CogVideoXDecoder, MochiDecoder),
-        *(FrameDecoder, FrameGroupDecoder, WholeDecoder, LTXDecoder),
-        *(HunyuanVideo15Decoder, OpenSoraDecoder),
+        *(FrameDecoder, FrameGroupDecoder, LTXDecoder),
+        *(HunyuanVideoDecoder, HunyuanVideo15Decoder, OpenSoraDecoder),
     )
     for name in decoder.vae_classes
 }

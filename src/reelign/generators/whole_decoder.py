@@ -10,14 +10,8 @@ from reelign.generators.video_decoder import Cache, VideoDecoder
 
 
 class WholeDecoder(VideoDecoder):
-    """HunyuanVideo's VAE (group norms and causal attention over all frames)."""
+    """A clip is one piece."""
 
-    vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKLHunyuanVideo",)
-    block_classes: ClassVar[tuple[str, ...]] = (
-        "HunyuanVideoResnetBlockCausal3D",
-        "HunyuanVideoUpsampleCausal3D",
-        "Attention",
-    )
     causal: ClassVar[bool] = True
     flat: bool = False
 

@@ -40,7 +40,7 @@ class DecodeSettings:
     """Keep the caches between pieces in the host's memory; None for yes with `reverse`."""
     checkpoint_blocks: bool | None = None
     """Run the decoder's blocks again in the backward pass: a third less speed, a fraction of a piece's memory. None for
-    yes with `reverse`, and wherever the VAE has no pieces (Hunyuan, LTX)."""
+    yes with `reverse`, and wherever the VAE has no pieces (LTX)."""
     frames: tuple[int, ...] | None = None
     """The frames that the loss sees, in this order, and no more pieces are decoded than they need; None for all."""
     window: tuple[int, int] | None = None
