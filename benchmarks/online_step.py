@@ -31,6 +31,7 @@ from reelign.rewards.judging import RewardUse
 from reelign.spriteworld.prompts import train_captions
 from reelign.spriteworld.reward import SpriteReward
 from reelign.training import LoRA, PairBatch, Policy, Trainer, TrainerSettings
+from reelign.training.asked import Sides
 from reelign.training.rollouts import Group, Sampler
 
 WARM = 1
@@ -49,9 +50,9 @@ def main(steps: int, prompts: int, candidates: int, sampler_steps: int) -> float
     generator = load_generator(resolve_model("spriteworld"))
     how = Sampling.resolve(settings.rollout.over(GenerateSettings()), generator)
     texts = train_captions()[: 4 * prompts]
-    conditioning = generator.encode_prompts([*texts, ""])
+    sides = Sides(generator.encode_prompts(texts), generator.encode_prompts([""]))
     policy = Policy(generator, LoRA(), moving=True)
-    sampler = Sampler(how.size, how.steps, how.guidance_scale, conditioning, prompts * candidates)
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, prompts * candidates)
     feedback = RewardFeedback(SpriteReward(), RewardUse(batch_size=64))
     elements = torch.Size(generator.latent_shape(how.size)).numel()
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +95,7 @@ class Apart:
                 stream.feedback.scores(Shown(rollout, policy.generator, sampler, stream.fps, 0, clock))
         row["reward"] = time.process_time() - began
         assert stream.current is not None
-        batch = stream.current.batch(sampler.conditioning, step)
+        batch = stream.current.batch(sampler.sides.own, step)
         assert isinstance(batch, PairBatch)
         began = time.process_time()
         self.graded.accumulate_gradients(policy, batch)

@@ -33,10 +33,9 @@ from reelign.recipes.refresh_checks import check_refreshed, checkpoint_of
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.round_checks import LOOKS, check_parts
 from reelign.recipes.round_parts import Hands, RoundPlan
-from reelign.records import Group, Video, Workspace
+from reelign.records import Group, Video, Workspace, read_prompts
 from reelign.rewards.judging import PREFIX as REWARD
 from reelign.round_reporting import report_rounds
-from reelign.stages import read_prompts
 from reelign.training.launch import start_ranks, together
 
 ANCHORS = {"chosen": 0.2, "real": 0.1}
@@ -186,7 +185,7 @@ def _prompts(workspace: Workspace, wanted: IterateSettings) -> dict[str, list[st
         split: list(
             dict.fromkeys(
                 [
-                    *(prompt.text for prompt in workspace.prompts(split)),
+                    *workspace.asked_in(split),
                     *(read_prompts(Path(files[split])) if files.get(split) else ()),
                 ]
             )

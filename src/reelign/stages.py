@@ -37,7 +37,7 @@ from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.streams import STREAMS
 from reelign.recipes.training_data import training_data
-from reelign.records import FilePair, Workspace, write_pairs
+from reelign.records import FilePair, Workspace, image_prompt, read_prompts, write_pairs
 from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
 from reelign.training.latent_guide import GuideSettings, open_guide
 from reelign.training.launch import start_ranks, together
@@ -62,9 +62,10 @@ def init(
     Args:
         folder: where.
         model: a diffusers folder, a hub id, or the shipped `spriteworld`.
-        prompts, held_out: text files with a prompt a line, to train on and to evaluate on. For a split that is left
-            without any, a model folder may bring its own: `prompts/train.txt`, `prompts/held_out.txt`. Beside them
-            it may bring the settings that a new workspace starts with, `settings.yaml`.
+        prompts, held_out: files of prompts to train on and to evaluate on: one a line, or a table of the columns text
+            and image. For a split that is left without any, a model folder may bring its own: `prompts/train.txt`,
+            `prompts/held_out.txt`. Beside them it may bring the settings that a new workspace starts with,
+            `settings.yaml`.
         database: a PostgreSQL URL for a team; None keeps the record in a file of the workspace.
     """
     model = known_model(model)
@@ -82,7 +83,7 @@ def init(
                 workspace.add_prompts(texts[split], split)
             elif own.exists() and not workspace.prompts(split):
                 workspace.add_prompts(read_prompts(own), split)
-    warn_of_shared(_texts(workspace, "train"), _texts(workspace, "held_out"))
+    warn_of_shared(workspace.asked_in("train"), workspace.asked_in("held_out"))
     return workspace
 
 
@@ -211,7 +212,7 @@ def evaluate(workspace: str | Path, *, layers: list[Layer] | None = None, **sett
     # Before hours of sampling, not after.
     check_scorer(wanted.scorer, wanted.reward, [prompt.text for prompt in opened.prompts(wanted.split)])
     folder = run_folder(opened, wanted.run)
-    shared = warn_of_shared(_texts(opened, "train"), _texts(opened, wanted.split))
+    shared = warn_of_shared(opened.asked_in("train"), opened.asked_in(wanted.split))
     own = settings_of(opened, "generate")
     unguided = GuideSettings()
     sampling = replace(own, split=wanted.split, candidates=wanted.seeds, seed=wanted.seed, guide=unguided)
@@ -239,18 +240,24 @@ def sample(
     workspace: str | Path,
     prompt: str,
     *,
+    image: str | Path | None = None,
     run: str = "",
     seed: int = 0,
     out: str | Path | None = None,
     layers: list[Layer] | None = None,
     **settings: Any,
 ) -> Path:
-    """Make one video of a prompt, with the base or a run's aligned model, and return its file."""
+    """Make one video of a prompt, with the base or a run's aligned model, and return its file.
+
+    An image-to-video model goes on from `image`.
+    """
     if not 0 <= seed < 2**63:
         raise ReelignError(
             f"The seed {seed} is no seed of torch's generators.", "Give a whole number from 0 to 2^63 - 1."
         )
     opened = Workspace.open(workspace)
+    if image is not None:
+        prompt = image_prompt(prompt, Path(image))
     path = Path(out) if out else Path(f"sample-{run or 'base'}-{seed}.mp4")
     _prepare(path)
     generator = load_model(opened)
@@ -337,10 +344,6 @@ def import_judgements(
     return import_record(Workspace.open(workspace), path, known, judge=judge)
 
 
-def _texts(workspace: Workspace, split: str) -> list[str]:
-    return [prompt.text for prompt in workspace.prompts(split)]
-
-
 def _prepare(path: Path) -> None:
     """Make the folder of a video to be written, before the time that sampling takes and not after."""
     try:
@@ -350,21 +353,6 @@ def _prepare(path: Path) -> None:
         raise ReelignError(f"{path} cannot be written: {error}.", "Give another place: --out FILE.mp4") from error
     if taken:
         raise ReelignError(f"{path} is a folder or in one that cannot be written.", "Give a file: --out FILE.mp4")
-
-
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, a line each; empty lines are passed over."""
-    try:
-        # With or without a byte order mark, and by newlines alone: U+2028 and its like may stand within a prompt.
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except OSError as error:
-        raise ReelignError(f"There is no prompt file {path}.", "Give a text file with a prompt a line.") from error
-    except UnicodeDecodeError as error:
-        raise ReelignError(f"{path} is no text in UTF-8.", "Give a text file with a prompt a line.") from error
-    texts = [line for line in lines if line]
-    if not texts:
-        raise ReelignError(f"{path} holds no prompt.", "Write one a line.")
-    return texts
 
 
 def _numbers(result: Evaluated) -> dict[str, Any]:
@@ -379,8 +367,4 @@ def _numbers(result: Evaluated) -> dict[str, Any]:
 def _pipeline_call(generator: Generator, sampling: Sampling) -> dict[str, Any]:
     """The pipeline's class, and what a plain call of it takes to sample as the evaluation did."""
     arguments = {name: value for name, value in sampling.as_dict().items() if name != "fps"}
-    return {
-        "pipeline": type(generator.pipeline).__name__,
-        "adapter_line": generator.adapter_line,
-        "arguments": {**arguments, **generator.call_arguments},
-    }
+    return generator.pipeline_call(arguments)

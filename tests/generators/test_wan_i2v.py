@@ -181,3 +181,38 @@ def test_a_model_of_first_and_last_frames_is_refused(folder: Path, tmp_path: Pat
     (tmp_path / "transformer" / "config.json").write_text(json.dumps({**config, "pos_embed_seq_len": 10}))
     with pytest.raises(ReelignError, match="goes from a first frame to a last one"):
         load_generator(str(tmp_path), encoders=False, weights=False)
+
+
+def test_a_batch_of_mixed_sigmas_and_images_equals_single_calls(model: Generator, condition: Conditioning) -> None:
+    noisy, sigma = initial_noise((2, *model.latent_shape(SIZE)), SEEDS, "cpu"), torch.tensor([0.1, 0.9])
+    both = model.encode_prompts(PROMPTS).joined(condition)
+    with torch.no_grad():
+        together = model.velocity(noisy, sigma, both)
+        for row in range(2):
+            one = torch.tensor([row])
+            alone = model.velocity(noisy[one], sigma[one], both.take(one))
+            torch.testing.assert_close(together[one], alone, rtol=1e-5, atol=1e-5)
+    assert together.dtype == torch.float32
+
+
+def test_activation_checkpointing_keeps_gradients(folder: Path, condition: Conditioning) -> None:
+    def gradients() -> list[torch.Tensor]:
+        model = policy.generator
+        both = model.encode_prompts(PROMPTS).joined(condition)
+        noisy = initial_noise((2, *model.latent_shape(SIZE)), SEEDS, "cpu")
+        loss = model.velocity(noisy, torch.tensor([0.3, 0.7]), both).square().mean()
+        return list(torch.autograd.grad(loss, list(policy.parameters.values())))
+
+    policy = Policy(load_generator(str(folder)), LoRA(rank=2))
+    for name, parameter in policy.parameters.items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    plain = gradients()
+    policy.generator.enable_activation_checkpointing()
+    for found, wanted in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_size_the_model_would_change_is_refused_with_the_nearest(model: Generator) -> None:
+    with pytest.raises(ReelignError, match="nearest size it can make is 9 frames of 16 x 32"):
+        model.check(VideoSize(10, 20, 30))

@@ -20,6 +20,7 @@ from reelign.recipes.online_feedback import Feedback, PanelFeedback, RewardFeedb
 from reelign.records import Verdict
 from reelign.rewards.compose import Composed, Part
 from reelign.rewards.judging import RewardUse
+from reelign.training.asked import Sides
 from reelign.training.rollouts import Group, Rollout, Sampler
 
 GROUPS = [Group("a red square", 0, [1, 2, 3]), Group("a disc", 1, [4, 5, 6])]
@@ -30,7 +31,8 @@ def shown(tiny_wan: Generator) -> Shown:
     """Two groups of three random candidates."""
     how = Sampling.resolve(SAMPLING, tiny_wan)
     latents = torch.randn(2, 3, *tiny_wan.latent_shape(how.size), generator=torch.Generator().manual_seed(0))
-    sampler = Sampler(how.size, how.steps, how.guidance_scale, Conditioning({"none": torch.zeros(3, 1)}), batch_size=2)
+    none = Conditioning({"none": torch.zeros(2, 1)})
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, Sides(none, none.take(torch.tensor([0]))), batch_size=2)
     return Shown(Rollout(GROUPS, latents), tiny_wan, sampler, how.fps, 0, Clock(torch.device("cpu")))
 
 

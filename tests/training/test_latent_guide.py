@@ -19,6 +19,7 @@ from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.recipes.latent_reward_feedback import LatentFeedback
 from reelign.recipes.online_counts import Clock
 from reelign.recipes.online_feedback import Shown, open_feedback
+from reelign.training.asked import Sides
 from reelign.training.latent_callback import pipeline_guide
 from reelign.training.latent_guide import LatentGuide
 from reelign.training.latent_reward import LatentReward, LatentRewardShape, new_latent_reward
@@ -183,12 +184,12 @@ def test_online_alignment_is_judged_on_latents_and_nothing_is_decoded(
     feedback = open_feedback(f"latent:{tmp_path / 'reward'}", {})
     assert isinstance(feedback, LatentFeedback)
     assert feedback.dimensions == ("VQ", "MQ")
-    conditioning = wan.encode_prompts([*PROMPTS, ""])
+    sides = Sides(wan.encode_prompts(PROMPTS), wan.encode_prompts([""]))
     latents = torch.randn((2, 3, *wan.latent_shape(tiny_size)), generator=torch.Generator().manual_seed(0))
     expected = reward(latents[1], torch.zeros(3), wan.encode_prompts(PROMPTS[1:] * 3))["MQ"]
     latents[0, 2] = math.nan
     groups = [Group(prompt, row, [1, 2, 3]) for row, prompt in enumerate(PROMPTS)]
-    sampler = Sampler(tiny_size, STEPS, 3.0, conditioning, 4)
+    sampler = Sampler(tiny_size, STEPS, 3.0, sides, 4)
 
     def decoded(*arguments: Any, **further: Any) -> Tensor:
         raise AssertionError("nothing is to be decoded")

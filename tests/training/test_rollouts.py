@@ -11,13 +11,14 @@ from torch import Tensor
 
 from reelign.generators import Generator, VideoSize
 from reelign.training import LoRA, Policy
+from reelign.training.asked import Sides
 from reelign.training.rollouts import Group, Sampler, next_groups
 
 PROMPTS = ["a red square", "a disc"]
 
 
 def sampler_of(generator: Generator, size: VideoSize, batch_size: int, scale: float = 3.0) -> Sampler:
-    return Sampler(size, 2, scale, generator.encode_prompts([*PROMPTS, ""]), batch_size)
+    return Sampler(size, 2, scale, Sides(generator.encode_prompts(PROMPTS), generator.encode_prompts([""])), batch_size)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import typer
 def init(
     folder: Annotated[Path, typer.Argument(help="The workspace to make.")],
     model: Annotated[str, typer.Option(help="A diffusers folder, a hub id, or `spriteworld`.")] = "spriteworld",
-    prompts: Annotated[Path | None, typer.Option(help="Training prompts, one a line.")] = None,
-    held_out: Annotated[Path | None, typer.Option(help="Held-out prompts, one a line.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Training prompts, one a line; with images a table, text,image.")
+    ] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Held-out prompts, likewise.")] = None,
     database: Annotated[
         str | None, typer.Option(help="A PostgreSQL URL for a team; without it, a file in the workspace.")
     ] = None,

@@ -14,6 +14,7 @@ def sample(
     prompt: Annotated[str, typer.Argument(help="What to show.")],
     settings: Settings = None,
     workspace: WorkspaceOption = Path("."),
+    image: Annotated[Path | None, typer.Option(help="What it goes on from, for image-to-video models.")] = None,
     run: RunOption = "",
     guide: GuideOption = None,
     latent_reward: LatentRewardOption = None,
@@ -28,6 +29,12 @@ def sample(
 
     print(
         stages.sample(
-            workspace, prompt, run=run, seed=seed, out=out, layers=guide_layers(settings, guide, latent_reward)
+            workspace,
+            prompt,
+            image=image,
+            run=run,
+            seed=seed,
+            out=out,
+            layers=guide_layers(settings, guide, latent_reward),
         )
     )

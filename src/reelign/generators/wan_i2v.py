@@ -41,7 +41,9 @@ class WanImageToVideo(Wan):
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         # As WanPipeline does: the same text encoding under this pipeline's name fails where ftfy is not installed.
-        embeds = WanPipeline._get_t5_prompt_embeds(self.pipeline, prompts, max_sequence_length=self.max_sequence_length)
+        embeds = WanPipeline._get_t5_prompt_embeds(
+            self.pipeline, prompts, max_sequence_length=self.max_sequence_length, device=self.device
+        )
         return Conditioning({"prompt_embeds": embeds})
 
     @torch.no_grad()

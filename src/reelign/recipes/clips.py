@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from reelign.errors import ReelignError
-from reelign.generators.base import Generator
+from reelign.generators.base import Generator, VideoSize
 from reelign.training.caches import cached_latents
+from reelign.video import probe_video
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,22 @@ def load_latents(clips: Sequence[Clip], generator: Generator, cache: Path) -> Te
             loaded[clip] = shards[clip.shard][str(clip.key)]
     one_size({tuple(tensor.shape) for tensor in loaded.values()})
     return torch.stack([loaded[clip].float() for clip in clips])
+
+
+def pixel_size(clips: Sequence[Clip]) -> VideoSize:
+    """The one size that all clips have.
+
+    Raises:
+        ReelignError: they differ.
+    """
+    probes = (probe_video(path) for path in dict.fromkeys(clip.path for clip in clips))
+    sizes = list(dict.fromkeys(VideoSize(probe.num_frames, probe.height, probe.width) for probe in probes))
+    if len(sizes) > 1:
+        raise ReelignError(
+            f"The videos that go on from an image differ in size: {'; '.join(map(str, sizes))}.",
+            "Train on videos of one size at a time.",
+        )
+    return sizes[0]
 
 
 def latent_shapes(clips: Sequence[Clip], generator: Generator, cache: Path) -> dict[Clip, tuple[int, ...]]:

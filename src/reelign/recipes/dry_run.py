@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 from reelign.generators.base import Generator, VideoSize
-from reelign.generators.encoders import VAE, encoders, text_encoders
+from reelign.generators.encoders import VAE, encoders, image_encoders, text_encoders
 from reelign.recipes.clips import Clip, one_size
 from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.offline import ADAPTER_FOLDER
@@ -22,7 +22,8 @@ from reelign.recipes.training_samples import check, drawn_clips, left_out, sampl
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
 from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
-from reelign.training.caches import uncached_latents, uncached_prompts
+from reelign.training.asked import check_images
+from reelign.training.caches import uncached_images, uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
 from reelign.training.policy import check_targets
 from reelign.training.trackers import check_trackers
@@ -105,7 +106,7 @@ def dry_run(
     share = settings.monitor.held_out
     kept, held_out = data.split(share, settings.seed) if share else (data, None)
     check(settings, generator, kept)
-    warn_of_shared(trained_prompts(settings, kept), (prompt.text for prompt in workspace.prompts("held_out")))
+    warn_of_shared(trained_prompts(settings, kept), workspace.asked_in("held_out"))
     folder = workspace.root / "runs" / settings.run
     if not anew:
         check_claim(folder, run_content(generator, settings, data, drawn_clips(workspace, settings, kept)))
@@ -113,9 +114,15 @@ def dry_run(
     cache = workspace.root / "cache"
     real = read_videos(Path(settings.real))[: data.limit] if settings.anchors.real else []
     files = [clip.path for clip in clips if clip.shard is None] + [each.video for each in real]
-    prompts = [*data.prompts, *(each.prompt for each in real), *settings.samples.texts(workspace, data.prompts)]
+    shown = settings.samples.texts(workspace, data.prompts)
+    prompts = [*data.prompts, *(each.prompt for each in real), *shown]
+    images, size = 0, data.image_size()
+    if size is not None:
+        images = uncached_images(data.prompts, generator, cache / "text", size)
     if settings.samples.every:
-        prompts.append(Sampling.resolve(sampling or GenerateSettings(), generator).negative_prompt)
+        how = Sampling.resolve(sampling or GenerateSettings(), generator)
+        prompts.append(how.negative_prompt)
+        images += uncached_images([] if how.size == size else shown, generator, cache / "text", how.size)
     if settings.empty_prompt_share:
         prompts.append("")
     texts = uncached_prompts(list(dict.fromkeys(prompts)), generator, cache / "text")
@@ -132,9 +139,11 @@ def dry_run(
         samples=samples_of(workspace, settings, kept),
         held_out=min(len(held_out.rows), settings.monitor.max_pairs) if held_out else 0,
         latents=shape,
-        components=_components(generator, texts=texts > 0, videos=videos > 0 or settings.samples.every > 0),
+        components=_components(
+            generator, texts=texts > 0, images=images > 0, videos=videos > 0 or settings.samples.every > 0
+        ),
         trainable=_trainable(generator, settings),
-        prompts_to_encode=texts,
+        prompts_to_encode=texts + images,
         videos_to_encode=videos,
         goes_on_from=_last_step(folder, anew),
         files=_files(folder, settings, generator),
@@ -168,18 +177,21 @@ def dry_run_on_prompts(
         check_targets(generator, settings.lora)
     how = Sampling.resolve(sampling or GenerateSettings(), generator)
     prompts = training_prompts(workspace, limit)
-    warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+    check_images(generator, prompts)
+    warn_of_shared(prompts, workspace.asked_in("held_out"))
     folder = workspace.root / "runs" / settings.run
     everything = [*prompts, how.negative_prompt, *settings.samples.texts(workspace, prompts)]
-    texts = uncached_prompts(list(dict.fromkeys(everything)), generator, workspace.root / "cache" / "text")
+    cache = workspace.root / "cache" / "text"
+    texts = uncached_prompts(list(dict.fromkeys(everything)), generator, cache)
+    images = uncached_images(everything, generator, cache, how.size)
     return RunOutlook(
         model=generator.identity,
         settings=settings,
         prompts=len(prompts),
         latents=generator.latent_shape(how.size),
-        components=_components(generator, texts=texts > 0, videos=True),
+        components=_components(generator, texts=texts > 0, images=images > 0, videos=True),
         trainable=_trainable(generator, settings),
-        prompts_to_encode=texts,
+        prompts_to_encode=texts + images,
         videos_to_encode=0,
         goes_on_from=_last_step(folder, anew),
         files=_files(folder, settings, generator),
@@ -196,10 +208,11 @@ def _last_step(folder: Path, anew: bool) -> int:
     return int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else 0
 
 
-def _components(generator: Generator, *, texts: bool, videos: bool) -> list[Component]:
+def _components(generator: Generator, *, texts: bool, images: bool, videos: bool) -> list[Component]:
     used = dict.fromkeys(generator.denoisers, "training")
     used |= dict.fromkeys(text_encoders(generator), "at times" if texts else "")
-    used |= {VAE: "at times" if videos else ""}
+    used |= dict.fromkeys(image_encoders(generator), "at times" if images else "")
+    used |= {VAE: "at times" if videos or images else ""}
     models: dict[str, nn.Module] = {**generator.denoisers, **encoders(generator)}
     return [
         Component(

@@ -54,6 +54,9 @@ def lost_by_seed(share: float) -> Callable[[PairBatch | VideoBatch], Tensor]:
 def _emptied(conditioning: Conditioning, lost: Tensor, empty: Conditioning) -> Conditioning:
     found = {}
     for name, tensor in conditioning.tensors.items():
+        if name not in empty.tensors:  # of an image, which stays
+            found[name] = tensor
+            continue
         which = lost.to(tensor.device).reshape(-1, *([1] * (tensor.ndim - 1)))
         found[name] = torch.where(which, empty[name], tensor)
     return Conditioning(found)

@@ -17,7 +17,8 @@ from reelign.diffusion.seeds import seed_from
 from reelign.errors import ReelignError
 from reelign.files import whole
 from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
-from reelign.records import Prompt, Video, Workspace, content_key
+from reelign.records import Prompt, Video, Workspace, content_key, prompt_content
+from reelign.training.asked import against, check_images, encode_asked
 from reelign.training.latent_guide import GuideSettings, LatentGuide, guide_content, open_guide
 from reelign.video import write_video
 
@@ -95,7 +96,7 @@ class Sampling:
 
 
 class Candidates:
-    """Samples candidates, with their prompts encoded a few at a time as they come.
+    """Samples candidates, with their prompts, and images where they have them, encoded a few at a time as they come.
 
     A text encoder's activations of a thousand prompts fit nowhere, and neither do its embeddings on a full device. The
     prompts are cut into parts of fixed bounds, so that an embedding does not depend on what was sampled before; prompts
@@ -112,17 +113,18 @@ class Candidates:
         self.row = {text: index for index, text in enumerate(self.texts)}
         self._held: dict[int, Conditioning] = {}
         """The parts that the last batch was of."""
+        check_images(generator, self.texts)
         self.negative = generator.encode_prompts([sampling.negative_prompt])
 
     def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:
         """Latents of one video per prompt and seed."""
-        negative: Conditioning = self.negative.take(torch.zeros(len(prompts), dtype=torch.long))
+        own = self.encoded(prompts)
         latents = self.generator.sample(
-            self.encoded(prompts),
+            own,
             seeds,
             self.sampling.size,
             steps=self.sampling.steps,
-            guidance=Guidance(self.sampling.guidance_scale, negative),
+            guidance=Guidance(self.sampling.guidance_scale, against(own, self.negative)),
             steer=self.guide,
         )
         if self.guide is not None:
@@ -135,7 +137,7 @@ class Candidates:
         held, self._held = self._held, {}
         for part in sorted({row // ENCODED_AT_ONCE for row in rows}):
             texts = self.texts[part * ENCODED_AT_ONCE : (part + 1) * ENCODED_AT_ONCE]
-            self._held[part] = held[part] if part in held else self.generator.encode_prompts(texts)
+            self._held[part] = held[part] if part in held else encode_asked(self.generator, texts, self.sampling.size)
         return Conditioning.cat(
             [self._held[row // ENCODED_AT_ONCE].take(torch.tensor([row % ENCODED_AT_ONCE])) for row in rows]
         )
@@ -164,9 +166,11 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
         settings: what to sample.
         adapter: the name recorded with the videos; '' for the base.
     Raises:
-        ReelignError: the split has no prompts, or the model cannot make that size.
+        ReelignError: the split has no prompts, or such as the model does not take (`check_images`), or the model cannot
+            make that size.
     """
-    prompts = workspace.prompts(settings.split)
+    prompts = {prompt.id: prompt for prompt in workspace.prompts(settings.split)}
+    asked = {key: workspace.asked(prompt) for key, prompt in prompts.items()}
     if not prompts:
         raise ReelignError(
             f"The workspace has no prompts in split {settings.split!r}.",
@@ -175,8 +179,8 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
     sampling = Sampling.resolve(settings, generator)
     how = {**sampling.as_dict(), **guide_content(settings.guide)}
     wanted = [
-        _planned(prompt, index, generator, adapter, sampling, how, settings.seed)
-        for prompt in prompts
+        _planned(prompt, asked[prompt.id], index, generator, adapter, sampling, how, settings.seed)
+        for prompt in prompts.values()
         for index in range(settings.candidates)
     ]
     ids = {video.id for _, video in wanted}
@@ -201,6 +205,7 @@ def generate(workspace: Workspace, generator: Generator, settings: GenerateSetti
 
 def _planned(
     prompt: Prompt,
+    asked: str,
     index: int,
     generator: Generator,
     adapter: str,
@@ -208,9 +213,10 @@ def _planned(
     how: dict[str, Any],
     seed: int,
 ) -> tuple[str, Video]:
-    """The record of a video to be made. Its seed depends on prompt and place alone, so that base and aligned pair."""
+    """What is asked for and the record of a video to be made. Its seed depends on prompt and place alone, so that base
+    and aligned pair."""
     own_seed = seed_from(seed, prompt.text, index)
-    key = content_key(generator.identity, adapter, prompt.text, prompt.split, own_seed, how)
+    key = content_key(generator.identity, adapter, prompt_content(asked), prompt.split, own_seed, how)
     video = Video(
         id=key,
         prompt_id=prompt.id,
@@ -225,7 +231,7 @@ def _planned(
         height=sampling.size.height,
         width=sampling.size.width,
     )
-    return prompt.text, video
+    return asked, video
 
 
 def _make(

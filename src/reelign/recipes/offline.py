@@ -20,7 +20,7 @@ from reelign.recipes.training_samples import check, drawn_clips, left_out
 from reelign.records import Workspace
 from reelign.training import ALONE, HeldOutPairs, Monitor, Policy, Ranks, Trainer, load_adapter
 from reelign.training.adapter_files import start_from, weights_key
-from reelign.training.caches import cached_prompts
+from reelign.training.caches import cached_sides
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
 
@@ -84,7 +84,7 @@ def align(
     watched = settings.monitor.held_out > 0
     kept, held_out = data.split(settings.monitor.held_out, settings.seed) if watched else (data, data)
     check(settings, generator, kept)
-    warn_of_shared(trained_prompts(settings, kept), (prompt.text for prompt in workspace.prompts("held_out")))
+    warn_of_shared(trained_prompts(settings, kept), workspace.asked_in("held_out"))
     folder = workspace.root / "runs" / settings.run
     together = replace(settings, batch_size=settings.batch_size * ranks.count)
     content = run_content(generator, settings, data, drawn_clips(workspace, settings, kept))
@@ -94,7 +94,7 @@ def align(
     with ranks.first():
         if ranks.main:
             check_claim(folder, content)
-        conditioning = cached_prompts(data.prompts, generator, workspace.root / "cache" / "text")
+        conditioning = data.conditioning(generator, workspace.root / "cache")
         monitors: list[Monitor] = [_watch(workspace, generator, settings, held_out, conditioning)] if watched else []
         samples = [_samples(workspace, generator, settings, data, how)] if how else []
         plan = Planner(workspace, generator, together, kept, conditioning, reference=begun).plan()
@@ -136,9 +136,9 @@ def _samples(
     workspace: Workspace, generator: Generator, settings: AlignSettings, data: PreferenceData, sampling: Sampling
 ) -> SampleVideos:
     prompts = settings.samples.texts(workspace, data.prompts)
-    texts = [*prompts, sampling.negative_prompt]
-    conditioning = cached_prompts(texts, generator, workspace.root / "cache" / "text")
-    return SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, prompts, conditioning)
+    cache = workspace.root / "cache" / "text"
+    sides = cached_sides(prompts, sampling.negative_prompt, generator, cache, sampling.size)
+    return SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, prompts, sides)
 
 
 def _watch(

@@ -30,10 +30,11 @@ from reelign.recipes.samples import SampleVideos
 from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.recipes.watch import Watch, make_watch
-from reelign.records import Workspace, content_key, read_videos
+from reelign.records import Workspace, content_key, prompt_content, read_videos
 from reelign.rewards.opening import check_reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch
-from reelign.training.caches import cached_prompts, file_hash
+from reelign.training.asked import check_images
+from reelign.training.caches import cached_prompts, cached_sides, file_hash
 from reelign.training.checkpoints import checkpoint_folders
 from reelign.training.policy import check_targets
 from reelign.training.reference_policy import Gated, ReferenceMoves, Scores
@@ -81,7 +82,7 @@ def align_online(
         if ranks.main:
             check_claim(folder, content, OnlineSettings)
         texts = workspace.root / "cache" / "text"
-        conditioning = cached_prompts([*prompts, how.negative_prompt], generator, texts)
+        sides = cached_sides(prompts, how.negative_prompt, generator, texts, how.size)
         samples = _samples(workspace, generator, settings, prompts, looks)
         watch = _watch(workspace, generator, settings, feedback, how, folder)
         real = _real(workspace, generator, settings, ranks)
@@ -96,7 +97,7 @@ def align_online(
         sharded=settings.trainer.sharded or wanted_by_launcher(),
     )
     batch_size = settings.rollout.batch_size or (sampling or GenerateSettings()).batch_size
-    sampler = Sampler(how.size, how.steps, how.guidance_scale, conditioning, batch_size)
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, batch_size)
     stream = OnlineStream(policy, sampler, feedback, settings, prompts, folder, fps=how.fps, real=real)
     elements = torch.Size(generator.latent_shape(how.size)).numel()
     step = OnlineStep(objective_step(settings, elements), settings)
@@ -179,7 +180,8 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
         for name in (*settings.watch.held_out, *settings.watch.proxies):
             check_reward(name, **settings.watch.options.get(name, {}))
     prompts = training_prompts(workspace, limit)
-    warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+    check_images(generator, prompts)
+    warn_of_shared(prompts, workspace.asked_in("held_out"))
     return prompts
 
 
@@ -191,7 +193,7 @@ def feedback_settings(settings: OnlineSettings) -> dict[str, Any]:
 def _data_key(settings: OnlineSettings, prompts: list[str], how: Sampling) -> str:
     """Changes with what the videos are made of, and with real clips."""
     real = [[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)] if settings.real else []
-    return content_key(prompts, how.as_dict(), *real)
+    return content_key([prompt_content(prompt) for prompt in prompts], how.as_dict(), *real)
 
 
 def _samples(
@@ -200,9 +202,9 @@ def _samples(
     if not settings.samples.every:
         return []
     texts = settings.samples.texts(workspace, prompts)
-    conditioning = cached_prompts([*texts, how.negative_prompt], generator, workspace.root / "cache" / "text")
+    sides = cached_sides(texts, how.negative_prompt, generator, workspace.root / "cache" / "text", how.size)
     folder = workspace.root / "runs" / settings.run
-    return [SampleVideos(folder, how, settings.samples, texts, conditioning)]
+    return [SampleVideos(folder, how, settings.samples, texts, sides)]
 
 
 def _watch(

@@ -52,7 +52,7 @@ class OnlineStream:
         sampler: how.
         feedback: the judge.
         settings: how many, and what becomes a preference.
-        prompts: row of the sampler's conditioning is place in the list.
+        prompts: row of the sampler's sides is place in the list.
         folder: the run's.
         fps: of the videos.
         real: real videos beside every batch, or None.
@@ -101,7 +101,7 @@ class OnlineStream:
         if self.current is None:
             return OnlineBatch(None, None, metrics)
         seed = generator_from(self.settings.seed, "draws", self.step).initial_seed()
-        batch = self.current.batch(self.sampler.conditioning, seed)
+        batch = self.current.batch(self.sampler.sides.own, seed)
         metrics["online/samples"] = len(self.current)
         metrics["online/staleness"] = float((self.step - self.current.made_at).double().mean())
         return OnlineBatch(batch, None if self.real is None else self.real.next_batch(), metrics)

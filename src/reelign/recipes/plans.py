@@ -34,7 +34,7 @@ from reelign.recipes.training_samples import (
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
 from reelign.training import PairBatch, SharedLatents, ShuffledStream, Step, Stream, VideoBatch
-from reelign.training.caches import cached_prompts
+from reelign.training.caches import cached_prompts, cached_texts
 from reelign.video import probe_video
 
 
@@ -234,7 +234,7 @@ class Planner:
         share = self.settings.empty_prompt_share
         if not share:
             return stream
-        empty = cached_prompts([""], self.generator, self.cache / "text")
+        empty = cached_texts([""], self.generator, self.cache / "text")
         return EmptyPrompts(stream, empty, lost or lost_by_seed(share))
 
     def _in_means(self, objective: WithBeta, one: Tensor) -> WithBeta:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.generators.base import Generator
-from reelign.recipes.clips import Clip, latent_shapes, load_latents, stored_latents
+from reelign.generators.base import Conditioning, Generator, VideoSize
+from reelign.recipes.clips import Clip, latent_shapes, load_latents, pixel_size, stored_latents
 from reelign.recipes.defect_segments import defect_segments
 from reelign.records import (
     Group,
+    ImagePrompt,
     Judgement,
     PairPolicy,
     Video,
@@ -32,7 +33,7 @@ from reelign.records import (
 from reelign.records.pair_policies import SMALL_MARGIN
 from reelign.records.segments import Segments, segments_cell
 from reelign.training import SharedLatents
-from reelign.training.caches import file_hash
+from reelign.training.caches import cached_prompts, file_hash
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,20 @@ class PreferenceData:
         place = {clip: index for index, clip in enumerate(dict.fromkeys(self.clips))}
         index = torch.tensor([place[clip] for clip in self.clips]).unflatten(0, (-1, 2))
         return SharedLatents(load_latents(list(place), generator, cache), index), torch.tensor(self.rows)
+
+    def conditioning(self, generator: Generator, cache: Path) -> Conditioning:
+        """A row for each prompt; images are encoded for the size of the videos."""
+        return cached_prompts(self.prompts, generator, cache / "text", size=self.image_size())
+
+    def image_size(self) -> VideoSize | None:
+        """The size of the videos that go on from images; None where no prompt has one.
+
+        Raises:
+            ReelignError: there are several.
+        """
+        if not any(isinstance(prompt, ImagePrompt) for prompt in self.prompts):
+            return None
+        return pixel_size([*self.clips, *(each.clip for each in self.candidates or ())])
 
     @property
     def clips(self) -> list[Clip]:
@@ -239,7 +254,7 @@ def workspace_preferences(
     clips = {video.id: clip_of(workspace, video) for group in groups for video in group.videos}
     prompts = {group.prompt.id: row for row, group in enumerate(groups)}
     return PreferenceData(
-        prompts=[group.prompt.text for group in groups],
+        prompts=[workspace.asked(group.prompt) for group in groups],
         chosen=[clips[pair.chosen] for pair in found.pairs],
         rejected=[clips[pair.rejected] for pair in found.pairs],
         rows=[prompts[pair.prompt_id] for pair in found.pairs],
@@ -259,7 +274,7 @@ def workspace_preferences(
 def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "train") -> PreferenceData:
     """Real videos from a file of (prompt, video) against the base's samples of the same prompts."""
     groups = workspace.groups(split, "")
-    ids = {group.prompt.text: group.prompt.id for group in groups}
+    ids = {workspace.asked(group.prompt): group.prompt.id for group in groups}
     clips = {video.id: clip_of(workspace, video) for group in groups for video in group.videos}
     real: dict[int, list[str]] = {}
     for each in read_videos(path):
@@ -274,7 +289,7 @@ def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "
     found = ground_truth_pairs(groups, real)
     prompts = {group.prompt.id: row for row, group in enumerate(groups)}
     return PreferenceData(
-        prompts=[group.prompt.text for group in groups],
+        prompts=[workspace.asked(group.prompt) for group in groups],
         chosen=[clips[pair.chosen] for pair in found.pairs],
         rejected=[clips[pair.rejected] for pair in found.pairs],
         rows=[prompts[pair.prompt_id] for pair in found.pairs],
@@ -302,8 +317,9 @@ def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Gene
 def random_clips(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> list[tuple[Clip, int]]:
     """As many of the workspace's own base samples as there are pairs, drawn without a look at any judgement."""
     groups = workspace.groups("train", "")
-    row = {text: index for index, text in enumerate(data.prompts) if index not in data.held}
-    videos = [(video, row[group.prompt.text]) for group in groups if group.prompt.text in row for video in group.videos]
+    row = {prompt: index for index, prompt in enumerate(data.prompts) if index not in data.held}
+    asked = [(group, workspace.asked(group.prompt)) for group in groups]
+    videos = [(video, row[prompt]) for group, prompt in asked if prompt in row for video in group.videos]
     if not videos:
         raise ReelignError(
             f"{workspace.root} holds no base sample of the prompts that the preferences are about.",

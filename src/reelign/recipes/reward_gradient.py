@@ -29,10 +29,11 @@ from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep
 from reelign.recipes.watch import Watch, make_watch
-from reelign.records import Workspace, content_key, read_videos
+from reelign.records import Workspace, content_key, prompt_content, read_videos
 from reelign.rewards.base import Reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Step, Stream, Trainer, VideoBatch
-from reelign.training.caches import cached_prompts, file_hash
+from reelign.training.asked import check_images
+from reelign.training.caches import cached_prompts, cached_sides, cached_texts, file_hash
 from reelign.training.policy import check_targets
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
@@ -66,7 +67,8 @@ def align_by_reward_gradient(
     folder = workspace.root / "runs" / settings.run
     with ranks.first():
         prompts = training_prompts(workspace, limit)
-        warn_of_shared(prompts, (prompt.text for prompt in workspace.prompts("held_out")))
+        check_images(generator, prompts)
+        warn_of_shared(prompts, workspace.asked_in("held_out"))
         content = run_content(generator, settings, how, prompts)
         if ranks.main:
             check_claim(folder, content, RewardGradientSettings)
@@ -121,7 +123,7 @@ def run_content(
 ) -> dict[str, Any]:
     """All that decides what a run comes to."""
     real = [[each.prompt, file_hash(each.video)] for each in read_videos(Path(settings.real))] if settings.real else []
-    data = content_key(prompts, sampling.as_dict(), *real)
+    data = content_key([prompt_content(prompt) for prompt in prompts], sampling.as_dict(), *real)
     return {**model_content(generator), "data": data, "align": asdict(settings)}
 
 
@@ -176,7 +178,7 @@ def _parts(
 ) -> tuple[Step[Any], Stream[Any]]:
     """The step and its batches, anchors beside them."""
     texts = workspace.root / "cache" / "text"
-    negative = cached_prompts([sampling.negative_prompt], generator, texts)
+    negative = cached_texts([sampling.negative_prompt], generator, texts)
     loss = PixelLoss(reward, settings.objective, weights_of(settings.objective, reward), settings.frames, sampling.fps)
     climb = RewardGradientStep(loss, settings, sampling, negative)
     # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
@@ -189,7 +191,7 @@ def _parts(
         prompts = [own[row] for row in rows]
     stream: Stream[Any] = rollout_stream(
         prompts,
-        cached_prompts(prompts, generator, texts),
+        cached_prompts(prompts, generator, texts, size=sampling.size),
         batch_size=settings.batch_size,
         seed=settings.seed,
         real=real if settings.edit_from is not None else None,
@@ -239,5 +241,6 @@ def _samples(
     if not settings.samples.every:
         return []
     texts = settings.samples.texts(workspace, prompts)
-    conditioning = cached_prompts([*texts, sampling.negative_prompt], generator, workspace.root / "cache" / "text")
-    return [SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, texts, conditioning)]
+    cache = workspace.root / "cache" / "text"
+    sides = cached_sides(texts, sampling.negative_prompt, generator, cache, sampling.size)
+    return [SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, texts, sides)]

@@ -19,6 +19,7 @@ from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_stream import RolloutBatch
 from reelign.training import Policy, base_distance
+from reelign.training.asked import against
 from reelign.training.graded_rollout import GradedRollout
 from reelign.training.staged_decode import DecodedGradient, chosen_pieces, decoded_gradient
 
@@ -53,7 +54,7 @@ class RewardGradientStep:
         loss: the reward on pixels.
         settings: what carries gradient and how.
         sampling: how the videos are made.
-        negative: one row, of guidance.
+        negative: one row, of guidance's text.
     """
 
     def __init__(
@@ -84,8 +85,7 @@ class RewardGradientStep:
 
     def _rollout(self, generator: Generator, route: Route, batch: RolloutBatch, rows: slice) -> GradedRollout:
         own = take(batch.conditioning, rows).to(generator.device)
-        negative = self.negative.take(torch.zeros(len(own), dtype=torch.long)).to(generator.device)
-        guidance = Guidance(self.sampling.guidance_scale, negative)
+        guidance = Guidance(self.sampling.guidance_scale, against(own, self.negative))
         return GradedRollout(generator, own, guidance, self.settings.sampler, route, batch.seeds[rows])
 
     def _climb(
@@ -146,7 +146,7 @@ class RewardGradientStep:
 
     def frames(self, generator: Generator, num_latents: int, chance: torch.Generator) -> tuple[int, list[int] | None]:
         """How many frames there are to choose from, and the chosen ones; None is all that the decode gives."""
-        pieces, _ = chosen_pieces(generator.decoder, num_latents, self.settings.decode)
+        pieces, _ = chosen_pieces(generator.decoder, num_latents - generator.padding, self.settings.decode)
         clip = pieces[-1].frames.stop
         chosen = self.settings.frames.choose(clip, chance)
         count = clip if chosen is None else len(chosen)

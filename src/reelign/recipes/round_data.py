@@ -143,7 +143,7 @@ def label_preferences(
     rows = {group.prompt.id: row for row, group in enumerate(groups)}
     missing = len(prompt_of) - len(found.labels) - sum(found.left_out.values())
     return PreferenceData(
-        prompts=[group.prompt.text for group in groups],
+        prompts=[workspace.asked(group.prompt) for group in groups],
         chosen=[],
         rejected=[],
         rows=[],

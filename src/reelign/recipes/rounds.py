@@ -23,7 +23,7 @@ from reelign.recipes.round_data import (
 )
 from reelign.recipes.round_manifest import Record, Stage, file_key, read_manifest, run_stage
 from reelign.recipes.round_parts import PEOPLE, Hands, RoundPlan, RoundPolicy, Waiting
-from reelign.records import Group, Workspace, content_key
+from reelign.records import Group, Workspace, content_key, prompt_content
 from reelign.training import load_adapter
 from reelign.training.adapter_files import weights_key
 
@@ -172,7 +172,7 @@ class Rounds:
         return generate(self.workspace, generator, sampling, adapter=policy.name)
 
     def prompts(self, split: str) -> str:
-        return content_key([prompt.text for prompt in self.workspace.prompts(split)])
+        return content_key([prompt_content(prompt) for prompt in self.workspace.asked_in(split)])
 
     def _have(self, videos: Record) -> bool:
         known = {video.id: video for video in self.workspace.videos() if video.id in videos}

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
 from reelign.files import whole
-from reelign.generators.base import Conditioning, Generator, Guidance
+from reelign.generators.base import Generator, Guidance
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.generation import Sampling
 from reelign.records import Workspace
 from reelign.training import Policy
+from reelign.training.asked import Sides
 from reelign.training.trackers import Trackers
 from reelign.video import contact_sheet, read_video, write_video
 
@@ -43,7 +44,7 @@ class SampleSettings:
         """The prompts to sample; `others` where the workspace has none of its own."""
         if not self.every or self.prompts:
             return list(self.prompts) if self.every else []
-        own = [prompt.text for split in ("held_out", "train") for prompt in workspace.prompts(split)]
+        own = [workspace.asked(prompt) for split in ("held_out", "train") for prompt in workspace.prompts(split)]
         return list(dict.fromkeys(own or others))[: self.count]
 
 
@@ -58,7 +59,7 @@ class SampleVideos:
         sampling: size, steps and guidance.
         settings: how often and with which seed.
         prompts: what is sampled.
-        conditioning: a row per prompt, and the negative prompt's row as the last.
+        sides: of guidance, a row per prompt.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class SampleVideos:
         sampling: Sampling,
         settings: SampleSettings,
         prompts: Sequence[str],
-        conditioning: Conditioning,
+        sides: Sides,
     ) -> None:
         self.folder = folder / "samples"
         self.sampling = sampling
         self.settings = settings
         self.prompts = list(prompts)
-        self.conditioning = conditioning
+        self.sides = sides
         self.trackers: Trackers | None = None
         """See the videos too."""
 
@@ -111,19 +112,13 @@ class SampleVideos:
     @torch.no_grad()
     def _sample(self, generator: Generator) -> list[Tensor]:
         """Latents (1, C, F, H, W) of each prompt."""
-        rows = torch.arange(len(self.prompts) + 1)
-        conditioning = self.conditioning.to(generator.device)
-        guidance = Guidance(self.sampling.guidance_scale, conditioning.take(rows[-1:]))
-        return [
-            generator.sample(
-                conditioning.take(rows[row : row + 1]),
-                [seed_from(self.settings.seed, text)],
-                self.sampling.size,
-                steps=self.sampling.steps,
-                guidance=guidance,
-            )
-            for row, text in enumerate(self.prompts)
-        ]
+        made = []
+        for row, text in enumerate(self.prompts):
+            own, negative = (side.to(generator.device) for side in self.sides.take(torch.tensor([row])))
+            guidance = Guidance(self.sampling.guidance_scale, negative)
+            seeds = [seed_from(self.settings.seed, text)]
+            made.append(generator.sample(own, seeds, self.sampling.size, steps=self.sampling.steps, guidance=guidance))
+        return made
 
     @torch.no_grad()
     def _write(self, name: str, latents: Sequence[Tensor], generator: Generator) -> None:

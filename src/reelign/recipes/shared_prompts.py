@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from reelign.errors import ReelignError
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.settings import AlignSettings
-from reelign.records import Workspace, read_videos
+from reelign.records import ImagePrompt, Workspace, read_videos
 
 
 def shared_prompts(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
-    """The held-out prompts that are trained on too, whatever their capitals, spaces and full stop."""
-    seen = {_plain(text) for text in trained}
-    return [text for text in dict.fromkeys(held_out) if _plain(text) in seen]
+    """The held-out prompts that are trained on too, image and all, whatever their capitals, spaces and full stop."""
+    seen = {_plain(prompt) for prompt in trained}
+    return [prompt for prompt in dict.fromkeys(held_out) if _plain(prompt) in seen]
 
 
 def warn_of_shared(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
@@ -44,7 +44,7 @@ def training_prompts(workspace: Workspace, limit: int | None = None) -> list[str
     Raises:
         ReelignError: the workspace has none.
     """
-    prompts = [prompt.text for prompt in workspace.prompts("train")][:limit]
+    prompts = workspace.asked_in("train")[:limit]
     if not prompts:
         raise ReelignError(
             "The workspace has no prompts in split 'train'.", "Add some: reelign init FOLDER --prompts prompts.txt"
@@ -52,5 +52,6 @@ def training_prompts(workspace: Workspace, limit: int | None = None) -> list[str
     return prompts
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".")
+def _plain(prompt: str) -> tuple[str, str]:
+    text = " ".join(prompt.casefold().split()).rstrip(".")
+    return text, prompt.image_key if isinstance(prompt, ImagePrompt) else ""

@@ -17,6 +17,7 @@ from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, content_key, read_videos
+from reelign.training.asked import check_images
 from reelign.training.caches import file_hash
 from reelign.training.policy import check_targets
 
@@ -39,6 +40,7 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
         check_schedule(objective.schedule, generator.path.prediction)
     if not isinstance(objective, KTO | RWR):
         data.check_pairs()
+    check_images(generator, data.prompts)
     check_sigma_range(settings, generator)
     check_precision(generator)
     if settings.lora is not None:

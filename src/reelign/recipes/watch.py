@@ -25,7 +25,7 @@ from reelign.rewards.base import Reward
 from reelign.rewards.compose import Composed
 from reelign.rewards.judging import refuse_relative
 from reelign.rewards.opening import open_reward
-from reelign.training.caches import cached_prompts
+from reelign.training.caches import cached_sides
 from reelign.training.looks import Look, read_look, write_look
 from reelign.training.parting import Alarm, alarms, standing
 from reelign.training.policy import Policy
@@ -274,13 +274,14 @@ def make_watch(
         refuse_relative(each)
     _check_apart(training, judges, held_out)
     texts, seeds = fixed_seeds(prompts, settings.seeds, settings.seed)
-    conditioning = cached_prompts([*texts, sampling.negative_prompt], generator, workspace.root / "cache" / "text")
-    return Watch(Looker(settings, sampling, texts, seeds, conditioning, training, held_out, proxies), folder, title)
+    cache = workspace.root / "cache" / "text"
+    sides = cached_sides(texts, sampling.negative_prompt, generator, cache, sampling.size)
+    return Watch(Looker(settings, sampling, texts, seeds, sides, training, held_out, proxies), folder, title)
 
 
 def _own_prompts(workspace: Workspace, count: int) -> list[str]:
     """Held-out prompts spread over the workspace's."""
-    texts = list(dict.fromkeys(prompt.text for prompt in workspace.prompts("held_out")))
+    texts = list(dict.fromkeys(workspace.asked_in("held_out")))
     if len(texts) < 2:
         raise ReelignError(
             f"The watch needs two or more prompts that are not trained on, and the workspace holds {len(texts)}.",

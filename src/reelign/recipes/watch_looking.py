@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
-from reelign.generators.base import Conditioning, Guidance
+from reelign.generators.base import Guidance
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.generation import Sampling
 from reelign.recipes.watch_measures import distances, diversity, reduced
 from reelign.recipes.watch_settings import WatchSettings
-from reelign.records import content_key
+from reelign.records import content_key, prompt_content
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import checked
+from reelign.training.asked import Sides
 from reelign.training.looks import HELD_OUT, PROXY, TRAINING, Look
 from reelign.training.policy import Policy
 
@@ -31,7 +32,7 @@ class Looker:
     Args:
         prompts: (videos,) the prompt of each, those of one prompt together.
         seeds: (videos,) of the noise.
-        conditioning: (videos + 1) rows on the CPU, the last of the negative prompt.
+        sides: of guidance on the CPU, a row for each video.
         training: the reward that training maximises; None where judges that compare take its place.
         held_out, proxies: what else scores the videos.
     """
@@ -40,7 +41,7 @@ class Looker:
     sampling: Sampling
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
-    conditioning: Conditioning
+    sides: Sides
     training: Reward | None
     held_out: Mapping[str, Reward]
     """By the name that the settings give it."""
@@ -51,7 +52,13 @@ class Looker:
         """Changes with anything that two looks must share to be compared."""
         rewards = [*([self.training] if self.training else []), *self.held_out.values(), *self.proxies]
         versions = [[each.name, each.version] for each in rewards]
-        return content_key(self.prompts, self.seeds, self.sampling.as_dict(), versions, list(self.held_out))
+        return content_key(
+            [prompt_content(prompt) for prompt in self.prompts],
+            self.seeds,
+            self.sampling.as_dict(),
+            versions,
+            list(self.held_out),
+        )
 
     @property
     def shown(self) -> list[int]:
@@ -88,7 +95,7 @@ class Looker:
         shape = (1, *policy.generator.latent_shape(self.sampling.size))
         latents = torch.zeros(shape, device=policy.generator.device)
         one = torch.zeros(1, dtype=torch.long)
-        conditioning = self.conditioning.take(one).to(policy.generator.device)
+        conditioning = self.sides.own.take(one).to(policy.generator.device)
         with policy.using("average"):
             found = distances(policy, latents, conditioning, one, len(self.prompts), self.settings.seed)
         return not policy.ranks.any(bool(found.ne(0)))[0]
@@ -96,14 +103,13 @@ class Looker:
     def _some(self, policy: Policy, weights: str, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Videos (B, F, 3, H, W), all NaN where one could not be made, and their scores."""
         generator = policy.generator
-        conditioning = self.conditioning.take(rows).to(generator.device)
-        last = torch.full_like(rows, len(self.prompts))
+        conditioning, negative = (side.to(generator.device) for side in self.sides.take(rows))
         latents = generator.sample(
             conditioning,
             [self.seeds[row] for row in rows.tolist()],
             self.sampling.size,
             steps=self.sampling.steps,
-            guidance=Guidance(self.sampling.guidance_scale, self.conditioning.take(last).to(generator.device)),
+            guidance=Guidance(self.sampling.guidance_scale, negative),
         )
         videos = generator.decode(latents)
         made = videos.flatten(1).isfinite().all(dim=1).cpu()

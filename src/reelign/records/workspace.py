@@ -149,6 +149,10 @@ class Workspace:
             return prompt.text
         return ImagePrompt(prompt.text, self.root / prompt.image, PurePosixPath(prompt.image).stem)
 
+    def asked_in(self, split: str) -> list[str]:
+        """What models are asked for in a split, in the order it was added."""
+        return [self.asked(prompt) for prompt in self.prompts(split)]
+
     def _kept_image(self, prompt: str) -> str | None:
         """A prompt's image as a file of the workspace."""
         if not isinstance(prompt, ImagePrompt):

@@ -22,8 +22,10 @@ from tqdm import tqdm
 from reelign.errors import ReelignError
 from reelign.files import whole, write_text
 from reelign.generators.base import Conditioning, Generator, VideoSize
-from reelign.generators.encoders import VAE, encoders, holding, text_encoders
+from reelign.generators.encoders import VAE, encoders, holding, image_encoders, text_encoders
+from reelign.records import ImagePrompt
 from reelign.records.schema import content_key
+from reelign.training.asked import Sides, check_images, encode_image
 from reelign.video import probe_video, read_video
 
 PER_SHARD = 16
@@ -104,23 +106,75 @@ class TensorCache:
             raise ReelignError(f"{shard} cannot be read: {error}", "Remove it; it will be made again.") from error
 
 
-def cached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -> Conditioning:
-    """Text conditioning, a row per prompt, on the CPU; each prompt is encoded once, by itself.
+def cached_prompts(
+    prompts: Sequence[str], generator: Generator, folder: Path, *, size: VideoSize | None = None
+) -> Conditioning:
+    """Conditioning on texts, and images where prompts have them, a row per prompt, on the CPU; each is encoded once, by
+    itself.
 
     Not on the generator's device, where those of some thousand prompts would take more than the model: a step moves its
     own rows.
 
     By itself, since its neighbours in a batch change the last bits, and a resumed run must see the very numbers.
+
+    Args:
+        prompts: texts, or `ImagePrompt`s.
+        size: of the clips, as which images are encoded; prompts of text alone need none.
+    Raises:
+        ReelignError: prompts with images for a model of text alone, or without for one that goes on from them.
     """
+    check_images(generator, prompts)
+    texts = cached_texts([str(prompt) for prompt in prompts], generator, folder)
+    return _with_images(texts, prompts, generator, folder, size)
+
+
+def cached_sides(
+    prompts: Sequence[str], negative_prompt: str, generator: Generator, folder: Path, size: VideoSize
+) -> Sides:
+    """Both sides of guidance, as `cached_prompts`."""
+    check_images(generator, prompts)
+    # Together, so that the text encoder is loaded once.
+    both = cached_texts([*(str(prompt) for prompt in prompts), negative_prompt], generator, folder)
+    own, negative = (
+        Conditioning({name: tensor[part] for name, tensor in both.tensors.items()})
+        for part in (slice(None, -1), slice(-1, None))
+    )
+    return Sides(_with_images(own, prompts, generator, folder, size), negative)
+
+
+def cached_texts(texts: Sequence[str], generator: Generator, folder: Path) -> Conditioning:
+    """As `cached_prompts`, of the texts alone, whatever the model needs beside."""
     readers = text_encoders(generator)
-    keys = _prompt_keys(prompts, generator)
+    keys = _prompt_keys(texts, generator)
     cache = TensorCache(folder, generator.identity)
     if cache.missing(keys):
         with holding(generator, *readers):
             cache.fill(list(keys), lambda key: generator.encode_prompts([keys[key]]).tensors, title="encode prompts")
     entries = cache.load(keys)
-    rows = {prompt: Conditioning(entries[key]) for key, prompt in keys.items()}
-    return Conditioning.cat([rows[prompt] for prompt in prompts])
+    rows = {text: Conditioning(entries[key]) for key, text in keys.items()}
+    return Conditioning.cat([rows[text] for text in texts])
+
+
+def _with_images(
+    texts: Conditioning, prompts: Sequence[str], generator: Generator, folder: Path, size: VideoSize | None
+) -> Conditioning:
+    images = [prompt for prompt in prompts if isinstance(prompt, ImagePrompt)]
+    if not images:
+        return texts
+    assert size is not None, "an image is encoded for clips of a size"
+    return texts.joined(_cached_images(images, generator, folder, size))
+
+
+def _cached_images(prompts: Sequence[ImagePrompt], generator: Generator, folder: Path, size: VideoSize) -> Conditioning:
+    """Conditioning on the images alone, each content encoded once."""
+    keys = _image_keys(prompts, generator, size)
+    cache = TensorCache(folder, generator.identity)
+    if cache.missing(keys):
+        with holding(generator, *image_encoders(generator)):
+            cache.fill(list(keys), lambda key: encode_image(generator, keys[key], size).tensors, title="encode images")
+    entries = cache.load(keys)
+    rows = {prompt.image_key: Conditioning(entries[key]) for key, prompt in keys.items()}
+    return Conditioning.cat([rows[prompt.image_key] for prompt in prompts])
 
 
 @torch.no_grad()
@@ -145,8 +199,14 @@ def cached_latents(paths: Sequence[Path], generator: Generator, folder: Path) ->
 
 
 def uncached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -> int:
-    """How many prompts `cached_prompts` would have to encode; nothing is read but names."""
-    return len(_missing(_prompt_keys(prompts, generator), generator, folder))
+    """How many texts `cached_prompts` would have to encode; nothing is read but names."""
+    return len(_missing(_prompt_keys([str(prompt) for prompt in prompts], generator), generator, folder))
+
+
+def uncached_images(prompts: Sequence[str], generator: Generator, folder: Path, size: VideoSize) -> int:
+    """How many images of prompts `cached_prompts` would have to encode."""
+    images = [prompt for prompt in prompts if isinstance(prompt, ImagePrompt)]
+    return len(_missing(_image_keys(images, generator, size), generator, folder))
 
 
 def uncached_latents(paths: Sequence[Path], generator: Generator, folder: Path) -> int:
@@ -172,6 +232,11 @@ def _prompt_keys(prompts: Sequence[str], generator: Generator) -> dict[str, str]
     dtypes = {name: str(reader.dtype) for name, reader in text_encoders(generator).items()}
     settings = {"dtypes": dtypes, **generator.call_arguments}
     return {content_key("prompt", prompt, settings): prompt for prompt in prompts}
+
+
+def _image_keys(prompts: Sequence[ImagePrompt], generator: Generator, size: VideoSize) -> dict[str, ImagePrompt]:
+    dtypes = {name: str(reader.dtype) for name, reader in image_encoders(generator).items()}
+    return {content_key("image", prompt.image_key, str(size), dtypes): prompt for prompt in prompts}
 
 
 def _latent_keys(paths: Sequence[Path], generator: Generator) -> dict[Path, str]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
-from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
+from reelign.generators.base import Generator, Guidance, VideoSize
+from reelign.training.asked import Sides
 from reelign.training.policy import Policy, Weights
 
 
@@ -65,14 +66,14 @@ class Sampler:
         size: in pixels.
         steps: of the Euler sampler.
         guidance_scale: above 1 every step asks the model twice.
-        conditioning: a row for each prompt, and the negative prompt's as the last; encoded beforehand, on any device.
+        sides: of guidance, a row for each prompt; encoded beforehand, on any device.
         batch_size: videos in one call of the sampler.
     """
 
     size: VideoSize
     steps: int
     guidance_scale: float
-    conditioning: Conditioning
+    sides: Sides
     batch_size: int
 
     @torch.no_grad()
@@ -97,11 +98,9 @@ class Sampler:
     def _sampled(self, generator: Generator, groups: list[Group]) -> Iterator[Tensor]:
         rows = torch.tensor([group.row for group in groups for _ in group.seeds])
         seeds = [seed for group in groups for seed in group.seeds]
-        negative = torch.tensor([len(self.conditioning) - 1])
         for start in range(0, len(seeds), self.batch_size):
             part = slice(start, start + self.batch_size)
-            own = self.conditioning.take(rows[part]).to(generator.device)
-            against = self.conditioning.take(negative.expand(len(own))).to(generator.device)
+            own, negative = (side.to(generator.device) for side in self.sides.take(rows[part]))
             yield generator.sample(
-                own, seeds[part], self.size, steps=self.steps, guidance=Guidance(self.guidance_scale, against)
+                own, seeds[part], self.size, steps=self.steps, guidance=Guidance(self.guidance_scale, negative)
             )

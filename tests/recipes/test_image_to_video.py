@@ -1,0 +1,189 @@
+"""Image-to-video from end to end: each prompt's own image reaches candidates, training and rollouts, and no other's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from generators.tiny_wan_i2v import save_wan_i2v
+from recipes import online_worlds
+from recipes.judges import Brightness
+from recipes.test_reward_gradient import SETTINGS as GRADIENT
+from reelign.errors import ReelignError
+from reelign.generators import Generator, Guidance, VideoSize, load_generator
+from reelign.generators.encoders import encoders, is_away
+from reelign.generators.wan_i2v import WanImageToVideo
+from reelign.objectives import DPO
+from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
+from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, generate
+from reelign.recipes.judging import JudgeSettings, judge
+from reelign.recipes.offline import AlignSettings, align
+from reelign.recipes.online import align_online
+from reelign.recipes.reward_gradient import align_by_reward_gradient
+from reelign.recipes.samples import SampleSettings
+from reelign.recipes.training_data import training_data
+from reelign.records import ImagePrompt, Workspace, image_prompt
+from reelign.training import LoRA, TrainerSettings
+from reelign.training.caches import cached_prompts, cached_sides
+from reelign.video import read_image
+
+TEXT = "a red square"
+SIZE = VideoSize(9, 16, 16)
+SMALL = GenerateSettings(
+    candidates=2, num_inference_steps=2, guidance_scale=3.0, num_frames=9, height=16, width=16, fps=8, batch_size=3
+)
+OFFLINE = AlignSettings(
+    run="offline",
+    objective=DPO(beta=20.0),
+    batch_size=2,
+    empty_prompt_share=0.5,
+    lora=LoRA(rank=2),
+    samples=SampleSettings(every=2, count=1),
+    trainer=TrainerSettings(steps=2, learning_rate=1e-2, checkpoint_every=2),
+    trackers=(),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("models") / "wan-i2v"
+    save_wan_i2v(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same text of two images, of two sizes."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    found: list[str] = []
+    for name, side in (("one", 20), ("other", 12)):
+        chance = torch.Generator().manual_seed(side)
+        pixels = torch.randint(0, 256, (side, 16, 3), generator=chance, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(pictures / f"{name}.png")
+        found.append(image_prompt(TEXT, pictures / f"{name}.png"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def workspace(folder: Path, prompts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two candidates of each prompt, judged."""
+    made = Workspace.create(tmp_path_factory.mktemp("workspaces") / "images", model=str(folder))
+    made.add_prompts(prompts, "train")
+    generate(made, load_generator(str(folder)), SMALL)
+    judge(made, [Brightness()], JudgeSettings())
+    return made
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the encoder gets."""
+    seen: list[int] = []
+    own = WanImageToVideo.encode_condition
+
+    def counted(self: WanImageToVideo, images: Tensor, size: VideoSize) -> object:
+        seen.append(len(images))
+        return own(self, images, size)
+
+    monkeypatch.setattr(WanImageToVideo, "encode_condition", counted)
+    return seen
+
+
+def test_each_candidate_goes_on_from_its_prompts_image(workspace: Workspace, folder: Path, prompts: list[str]) -> None:
+    model = load_generator(str(folder))
+    videos = workspace.videos("train")
+    assert len({video.id for video in videos}) == 4
+    negative = model.encode_prompts([""])
+    for group, prompt in zip(workspace.groups("train"), prompts, strict=True):
+        assert isinstance(prompt, ImagePrompt)
+        image = model.encode_condition(read_image(prompt.image)[None], SIZE)
+        own = model.encode_prompts([TEXT]).joined(image)
+        for video in group.videos:
+            guidance = Guidance(3.0, negative.joined(image))
+            expected = model.sample(own, [video.seed], SIZE, steps=2, guidance=guidance)[0]
+            shard = workspace.latents_path(video)
+            assert shard is not None
+            torch.testing.assert_close(load_file(shard)[video.id], expected, rtol=1e-4, atol=1e-4)
+    assert generate(workspace, model, SMALL).made == 0
+
+
+def test_conditioning_is_cached_by_text_and_by_image(
+    folder: Path, prompts: list[str], encoded: list[int], tmp_path: Path
+) -> None:
+    lean = load_generator(str(folder), encoders=False)
+    found = cached_sides(prompts, "", lean, tmp_path, SIZE)
+    assert encoded == [1, 1]
+    assert all(is_away(each) for each in encoders(lean).values())
+    again = cached_prompts([prompts[1], prompts[0], prompts[1]], lean, tmp_path, size=SIZE)
+    assert encoded == [1, 1]
+    for name, tensor in again.tensors.items():
+        assert torch.equal(tensor, found.own[name][[1, 0, 1]])
+    own, negative = found.take(torch.tensor([1, 0]))
+    assert torch.equal(negative["image_latents"], own["image_latents"])
+    assert torch.equal(own["image_latents"], found.own["image_latents"][[1, 0]])
+    assert not torch.equal(own["image_latents"][0], own["image_latents"][1])
+    assert torch.equal(negative["prompt_embeds"][0], negative["prompt_embeds"][1])
+    assert not torch.equal(negative["prompt_embeds"], own["prompt_embeds"])
+    # For clips of another size an image is encoded anew, and its text is not.
+    cached_prompts(prompts[:1], lean, tmp_path, size=VideoSize(5, 16, 16))
+    assert encoded == [1, 1, 1]
+
+
+def test_preferences_train_with_their_images_encoded_once(
+    workspace: Workspace, folder: Path, encoded: list[int]
+) -> None:
+    outline = load_generator(str(folder), weights=False)
+    data = training_data(workspace, OFFLINE)
+    planned = dry_run(workspace, outline, OFFLINE, data, sampling=SMALL)
+    assert planned.prompts_to_encode == 4  # the text, the empty one, and two images
+    assert {part.name: part.used for part in planned.components}["image_encoder"] == "at times"
+    done = align(workspace, load_generator(str(folder), encoders=False), OFFLINE, sampling=SMALL)
+    assert encoded == [1, 1]
+    weights = load_file(done.adapter / "pytorch_lora_weights.safetensors")
+    assert any(bool(tensor.any()) for name, tensor in weights.items() if "lora_B" in name)
+    assert (done.folder / "samples" / "step-000002.png").exists()
+    outline = load_generator(str(folder), weights=False)
+    assert dry_run(workspace, outline, OFFLINE, data, sampling=SMALL, anew=True).prompts_to_encode == 0
+
+
+def test_online_rollouts_and_reward_gradients_go_on_from_images(workspace: Workspace, folder: Path) -> None:
+    online = online_worlds.settings(steps=1, run="online-images")
+    done = align_online(workspace, load_generator(str(folder)), online, sampling=SMALL)
+    assert done.samples > 0
+    gradient = replace(GRADIENT, run="gradient-images", trainer=replace(GRADIENT.trainer, steps=1))
+    reached = align_by_reward_gradient(workspace, load_generator(str(folder)), gradient, sampling=SMALL)
+    weights = load_file(reached.adapter / "pytorch_lora_weights.safetensors")
+    assert any(bool(tensor.any()) for name, tensor in weights.items() if "lora_B" in name)
+
+
+def test_prompts_that_the_model_does_not_take_are_refused_before_anything_is_encoded(
+    tiny_wan: Generator, folder: Path, prompts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object, **__: object) -> object:
+        raise AssertionError("nothing is to be encoded")
+
+    model = load_generator(str(folder))
+    for each in (model, tiny_wan):
+        monkeypatch.setattr(type(each), "encode_prompts", encode)
+    sampling = Sampling.resolve(SMALL, model)
+    cases = (
+        (tiny_wan, prompts, "makes videos of text alone, and 2 of 2 prompts have an image"),
+        (model, [*prompts, "a disc"], "goes on from an image, and 1 of 3 prompts have none, such as 'a disc'"),
+    )
+    for number, (generator, asked, told) in enumerate(cases):
+        with pytest.raises(ReelignError, match=told):
+            Candidates(generator, sampling, asked)
+        made = Workspace.create(tmp_path / str(number), model=generator.model)
+        made.add_prompts(asked, "train")
+        with pytest.raises(ReelignError, match=told):
+            align_online(made, generator, online_worlds.settings(), sampling=SMALL)
+        with pytest.raises(ReelignError, match=told):
+            align_by_reward_gradient(made, generator, GRADIENT, sampling=SMALL)
+        with pytest.raises(ReelignError, match=told):
+            dry_run_on_prompts(made, generator, online_worlds.settings(), sampling=SMALL)
+        assert not list((made.root / "runs").iterdir())
