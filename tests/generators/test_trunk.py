@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from generators.tiny import save_cogvideox, save_modelscope
+from generators.tiny_ltx import save_ltx
+from generators.tiny_mochi import save_mochi
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.trunk import block_count, checkpoint_blocks, features, make_trunk, weights_mark
 from reelign.training import LoRA, Policy
 
-FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope")
-LISTS = {"wan": "blocks", "cogvideox-2b": "transformer_blocks", "cogvideox-5b": "transformer_blocks"}
+FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope", "ltx", "mochi")
+LISTS = {"wan": "blocks", "modelscope": "down_blocks"}
+"""Where the others' blocks are not `transformer_blocks`."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_wan_folder: Path) -> 
     save_cogvideox(root / "cogvideox-2b", rotary=False)
     save_cogvideox(root / "cogvideox-5b", rotary=True)
     save_modelscope(root / "modelscope")
+    save_ltx(root / "ltx")
+    save_mochi(root / "mochi")
     return {"wan": tiny_wan_folder, **{name: root / name for name in FAMILIES[1:]}}
 
 
@@ -43,7 +48,7 @@ def inputs(generator: Generator) -> tuple[Tensor, Tensor, Any]:
 def last_block_output(family: str, generator: Generator, blocks: int) -> Tensor:
     """What the whole denoiser's own block says, by a hook on it; tokens as the family lays them out."""
     (denoiser,) = generator.denoisers.values()
-    block = getattr(denoiser, LISTS.get(family, "down_blocks"))[blocks - 1]
+    block = getattr(denoiser, LISTS.get(family, "transformer_blocks"))[blocks - 1]
     seen: list[Any] = []
     handle = block.register_forward_hook(lambda module, given, output: seen.append(output))
     noisy, sigma, conditioning = inputs(generator)
