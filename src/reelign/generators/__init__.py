@@ -39,6 +39,7 @@ GENERATORS = {
     "LTXPipeline": "reelign.generators.ltx:LTX",
     "MochiPipeline": "reelign.generators.mochi:Mochi",
     "OpenSoraPipeline": "reelign.generators.opensora:OpenSora",
+    "StableVideoDiffusionPipeline": "reelign.generators.svd:StableVideoDiffusion",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
