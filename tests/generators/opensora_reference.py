@@ -23,7 +23,10 @@ SHIFT, SCALE = torch.tensor([-0.10, 0.34, 0.27, 0.98]), torch.tensor([3.85, 2.32
 def published_sample(
     pipeline: Any, prompts: list[str], noise: Tensor, size: VideoSize, steps: int, scale: float
 ) -> Tensor:
-    """Latents (B, C, F, H, W): one pass over the prompts and over no text, joined, at each of the shifted times."""
+    """Latents (B, C, F, H, W): over the prompts and over no text, with the prompts' mask, at each of the shifted times.
+
+    Published code joins the two sides in one batch; here they are two, for the same rounding as ours.
+    """
     transformer = pipeline.transformer
     tokens = pipeline.tokenizer(
         [f"{prompt} aesthetic score: 6.5." for prompt in prompts],
@@ -38,18 +41,20 @@ def published_sample(
     ratio = math.sqrt(size.height * size.width / 512**2) * math.sqrt(frames)
     even = [1 - step / steps for step in range(steps)]
     times = [ratio * time / (1 + (ratio - 1) * time) for time in even]
-    latents, rows = noise, 2 * len(prompts)
+    latents, rows = noise, len(prompts)
     for now, after in itertools.pairwise([*times, 0.0]):
-        said = transformer(
-            torch.cat([latents, latents]),
-            1000 * torch.full((rows,), now),
-            torch.cat([text, no_text]),
-            torch.cat([tokens["attention_mask"]] * 2),
-            torch.full((rows,), 120.0 if size.num_frames == 1 else 24.0),
-            size.height,
-            size.width,
-        )[0]
-        prompted, unprompted = said.chunk(2, dim=1)[0].chunk(2)
+        prompted, unprompted = (
+            transformer(
+                latents,
+                1000 * torch.full((rows,), now),
+                side,
+                tokens["attention_mask"],
+                torch.full((rows,), 120.0 if size.num_frames == 1 else 24.0),
+                size.height,
+                size.width,
+            )[0].chunk(2, dim=1)[0]
+            for side in (text, no_text)
+        )
         latents = latents + (now - after) * (unprompted + scale * (prompted - unprompted))
     return latents
 

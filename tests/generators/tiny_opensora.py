@@ -22,6 +22,8 @@ from generators.tiny import LENGTH, WORDS, tokenizer
 from reelign.generators.opensora_convert import convert
 
 WIDTH, DEPTH, HEADS, TEXT = 32, 2, 4, 32
+PIPELINE_DEPTH = 1
+"""Pairs of blocks in the folder that is trained in tests, fewer than where numbers are compared: half the time."""
 STDIT: dict[str, Any] = {
     "hidden_size": WIDTH,
     "depth": DEPTH,
@@ -51,22 +53,24 @@ def save_opensora(folder: Path) -> None:
 
 def save_public(folder: Path) -> None:
     """Three folders as the published ones: the denoiser's, the VAE's and a T5's."""
+    # Of the denoiser's released config.json all fields that bear on its shape, and some that do not.
+    told = {**STDIT, "depth": PIPELINE_DEPTH, "model_type": "STDiT3", "patch_size": [1, 2, 2], "drop_path": 0.0}
+    chunks = {"model_type": "VideoAutoencoderPipeline", "micro_frame_size": 17, "scale": SCALE}
     for part, weights, config in (
-        # Of the released config.json all fields that bear on the model's shape, and some that do not.
-        ("stdit", stdit_weights(), {**STDIT, "model_type": "STDiT3", "patch_size": [1, 2, 2], "drop_path": 0.0}),
-        ("vae", vae_weights(), {"model_type": "VideoAutoencoderPipeline", "micro_frame_size": 17, "scale": SCALE}),
+        ("stdit", stdit_weights(PIPELINE_DEPTH), told),
+        ("vae", vae_weights(), chunks),
     ):
         (folder / part).mkdir(parents=True)
         (folder / part / "config.json").write_text(json.dumps(config))
         save_file(weights, folder / part / "model.safetensors", metadata={"format": "pt"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = T5Config(vocab_size=len(WORDS) + 3, d_model=TEXT, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-        T5EncoderModel(config).save_pretrained(folder / "t5")
+        sizes = T5Config(vocab_size=len(WORDS) + 3, d_model=TEXT, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+        T5EncoderModel(sizes).save_pretrained(folder / "t5")
     tokenizer().save_pretrained(folder / "t5")
 
 
-def stdit_weights() -> dict[str, Tensor]:
+def stdit_weights(depth: int = DEPTH) -> dict[str, Tensor]:
     shapes: Shapes = {
         "x_embedder.proj.weight": (WIDTH, 4, 1, 2, 2),
         "x_embedder.proj.bias": (WIDTH,),
@@ -81,7 +85,7 @@ def stdit_weights() -> dict[str, Tensor]:
         **linear("y_embedder.y_proj.fc2", WIDTH, WIDTH),
         **linear("final_layer.linear", 4 * 8, WIDTH),
     }
-    for block in (f"{kind}_blocks.{index}" for kind in ("spatial", "temporal") for index in range(DEPTH)):
+    for block in (f"{kind}_blocks.{index}" for kind in ("spatial", "temporal") for index in range(depth)):
         shapes |= {
             f"{block}.scale_shift_table": (6, WIDTH),
             f"{block}.attn.q_norm.weight": (WIDTH // HEADS,),
