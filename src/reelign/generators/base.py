@@ -153,14 +153,21 @@ class Generator(abc.ABC):
     def device(self) -> torch.device:
         return next(next(iter(self.denoisers.values())).parameters()).device
 
+    @property
+    def published_defaults(self) -> SamplingDefaults:
+        """The family's, or what the pipeline's own files say of this checkpoint."""
+        return self.family_defaults
+
     @cached_property
     def defaults(self) -> SamplingDefaults:
         """The family's sampling defaults, varied by a `reelign.json` beside the weights."""
         path = Path(self.model) / DEFAULTS_FILE
         if not path.is_file():
-            return self.family_defaults
+            return self.published_defaults
         values = json.loads(path.read_text())
-        return replace(self.family_defaults, **{name: values[name] for name in values.keys() - {TOLD_KEY, FAMILY_KEY}})
+        return replace(
+            self.published_defaults, **{name: values[name] for name in values.keys() - {TOLD_KEY, FAMILY_KEY}}
+        )
 
     family_told: ClassVar[dict[str, float]] = {}
     """Numbers that the model is told beside text and image, such as frames a second, by the pipeline's name of each."""
@@ -190,6 +197,18 @@ class Generator(abc.ABC):
         """What a plain call of the pipeline needs beside size, steps and guidance to make the same videos."""
         return {}
 
+    def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A plain call of the pipeline that makes the same videos: its class, what a script says before, its arguments.
+
+        Args:
+            arguments: size, steps, `guidance_scale` and `negative_prompt`, by the names that most pipelines have.
+        """
+        return {
+            "pipeline": type(self.pipeline).__name__,
+            "adapter_line": self.adapter_line,
+            "arguments": {**arguments, **self.call_arguments},
+        }
+
     @cached_property
     def identity(self) -> str:
         """The model's name and a fingerprint of its files, for records and cache keys."""
@@ -198,6 +217,11 @@ class Generator(abc.ABC):
     @abc.abstractmethod
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         """Text conditioning of (len(prompts), ...), under no_grad; the empty string is the unconditional prompt."""
+
+    @property
+    def takes_negative_prompts(self) -> bool:
+        """Whether a negative prompt plays a part in guidance; with an embedded scale there is no pass for one."""
+        return True
 
     @property
     def takes_images(self) -> bool:

@@ -77,6 +77,15 @@ class HunyuanVideo(Generator):
     def call_arguments(self) -> dict[str, Any]:
         return {"max_sequence_length": self.max_sequence_length}
 
+    @property
+    def takes_negative_prompts(self) -> bool:
+        return not self.pipeline.transformer.config.guidance_embeds
+
+    def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if not self.pipeline.transformer.config.guidance_embeds:
+            arguments = {**arguments, "true_cfg_scale": arguments["guidance_scale"]}
+        return super().pipeline_call(arguments)
+
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         embeds, pooled, mask = self.pipeline.encode_prompt(prompts, max_sequence_length=self.max_sequence_length)

@@ -74,6 +74,11 @@ class Sampling:
             settings.width or defaults.width,
         )
         generator.check(size)
+        if settings.negative_prompt and not generator.takes_negative_prompts:
+            raise ReelignError(
+                f"{generator.model} is guided in one pass, in which a negative prompt plays no part.",
+                "Leave out negative_prompt.",
+            )
         scale = settings.guidance_scale
         return Sampling(
             size=size,
