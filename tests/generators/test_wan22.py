@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from generators.pipelines import PROMPTS, SEEDS, STEPS, assert_close, by_reelign
-from generators.tiny_wan22 import save_wan22, save_wan22_ti2v
+from generators.tiny_wan22 import save_wan22, save_wan22_i2v, save_wan22_ti2v
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
-from reelign.generators.wan22 import FIRST, Wan22, Wan22TI2V
+from reelign.generators.wan22 import FIRST, Wan22, Wan22ImageToVideo, Wan22TI2V
 
 SIZE = VideoSize(9, 16, 16)
 LARGER = VideoSize(5, 32, 64)
@@ -40,6 +40,13 @@ def experts(folder: Path) -> Generator:
 def ti2v(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     folder = tmp_path_factory.mktemp("models") / "wan22-ti2v"
     save_wan22_ti2v(folder)
+    return load_generator(str(folder))
+
+
+@pytest.fixture(scope="module")
+def i2v(tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    folder = tmp_path_factory.mktemp("models") / "wan22-i2v"
+    save_wan22_i2v(folder)
     return load_generator(str(folder))
 
 
@@ -77,6 +84,14 @@ def test_sampling_goes_through_both_experts_as_the_pipeline_does(
     guidance = Guidance(scale, experts.encode_prompts(["", ""]), second)
     ours = experts.sample(experts.encode_prompts(PROMPTS), SEEDS, SIZE, steps=STEPS, guidance=guidance)
     assert_close(ours, by_pipeline(experts.pipeline, experts, SIZE, scale, guidance_scale_2=second))
+
+
+def test_the_models_own_pair_of_scales_holds_where_the_first_is_its_own(experts: Generator) -> None:
+    """A14B's 4 and 3; beside another scale the second is the same, as in the pipeline."""
+    assert (experts.second_scale(4.0), experts.second_scale(5.0)) == (3.0, 5.0)
+    assert_close(
+        by_reelign(experts, SIZE, 4.0), by_pipeline(experts.pipeline, experts, SIZE, 4.0, guidance_scale_2=3.0)
+    )
 
 
 @pytest.mark.parametrize(("sigma", "name"), [(1.0, "transformer"), (0.875, "transformer"), (0.8749, "transformer_2")])
@@ -189,6 +204,20 @@ def test_ti2vs_videos_are_the_pipelines(ti2v: Generator) -> None:
 
 def test_ti2vs_sizes_are_in_steps_of_32(ti2v: Generator) -> None:
     assert ti2v.legal(VideoSize(120, 700, 1290)) == VideoSize(121, 704, 1280)
+
+
+def test_image_to_video_of_two_experts_equals_the_pipelines(i2v: Generator) -> None:
+    """One image at a time: the pipeline repeats its latents over the batch."""
+    assert type(i2v) is Wan22ImageToVideo
+    chance = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    given = i2v.encode_condition(images / 255, SIZE)
+    guidance = Guidance(5.0, i2v.encode_prompts(["", ""]).joined(given))
+    ours = i2v.sample(i2v.encode_prompts(PROMPTS).joined(given), SEEDS, SIZE, steps=STEPS, guidance=guidance)
+    assert {i2v.expert(float(sigma)) for sigma in i2v.sigmas(STEPS)[:-1]} == {"transformer", "transformer_2"}
+    for row, image in enumerate(images):
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        assert_close(ours[row], by_pipeline(i2v.pipeline, i2v, SIZE, 5.0, image=picture)[row])
 
 
 def edit(path: Path, **values: object) -> None:

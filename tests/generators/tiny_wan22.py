@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
 from transformers import UMT5Config, UMT5EncoderModel
 
 from generators.tiny import WORDS, awake, tokenizer
@@ -56,26 +62,45 @@ def save_wan22_ti2v(folder: Path) -> None:
     pipeline.save_pretrained(folder)
 
 
-def parts(vae: Any, *, channels: int) -> dict[str, Any]:
+def save_wan22_i2v(folder: Path) -> None:
+    """I2V A14B's layout: 36 channels in and 16 out, no image encoder, a boundary of 0.9."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKLWan(
+            base_dim=3,
+            z_dim=16,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+        )
+        pipeline = WanImageToVideoPipeline(
+            **parts(vae.eval(), channels=36, out_channels=16),
+            transformer_2=transformer(channels=36, out_channels=16),
+            boundary_ratio=0.9,
+        )
+    pipeline.save_pretrained(folder)
+
+
+def parts(vae: Any, *, channels: int, out_channels: int | None = None) -> dict[str, Any]:
     """What both pipelines have."""
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
     return {
         "tokenizer": tokenizer(),
         "text_encoder": UMT5EncoderModel(UMT5Config(vocab_size=len(WORDS) + 3, dropout_rate=0.0, **sizes)).eval(),
         "vae": vae,
-        "transformer": transformer(channels=channels),
+        "transformer": transformer(channels=channels, out_channels=out_channels),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0),
     }
 
 
-def transformer(*, channels: int) -> Any:
+def transformer(*, channels: int, out_channels: int | None = None) -> Any:
     return awake(
         WanTransformer3DModel(
             patch_size=(1, 2, 2),
             num_attention_heads=2,
             attention_head_dim=12,
             in_channels=channels,
-            out_channels=channels,
+            out_channels=out_channels or channels,
             text_dim=32,
             freq_dim=32,
             ffn_dim=32,

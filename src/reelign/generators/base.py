@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -50,7 +50,7 @@ class SamplingDefaults:
     guidance_scale: float
     num_inference_steps: int
     guidance_scale_2: float | None = None
-    """Of the expert for low noise, where a model has two; None is the same."""
+    """Of the expert for low noise, where a model has two; it holds where `guidance_scale` is the default too."""
 
     @property
     def size(self) -> VideoSize:
@@ -93,7 +93,7 @@ class Guidance:
     scale: float
     negative: Conditioning | None = None
     scale_2: float | None = None
-    """Of the expert for low noise, where a model has two; None is the same."""
+    """Of the expert for low noise, where a model has two; None is its `second_scale`."""
 
     @property
     def active(self) -> bool:
@@ -133,9 +133,18 @@ class Generator(abc.ABC):
     def denoisers(self) -> dict[str, nn.Module]:
         """Pipeline component name -> denoiser; one entry for most families."""
 
+    def expert_rows(self, sigma: Tensor) -> dict[str, Tensor]:
+        """By the name of each denoiser, (B,) bool, at which of the noise levels (B,) it answers. Most have one."""
+        return {next(iter(self.denoisers)): torch.ones_like(sigma, dtype=torch.bool)}
+
+    def second_scale(self, scale: float) -> float | None:
+        """The guidance scale of an expert for low noise where this is the first one's; None without such an expert."""
+        return None
+
     def expert(self, sigma: float) -> str:
-        """Which of the denoisers answers at a noise level; most families have one."""
-        return next(iter(self.denoisers))
+        """Which of the denoisers answers at a noise level."""
+        level = torch.tensor([sigma], dtype=torch.float32)
+        return next(name for name, rows in self.expert_rows(level).items() if rows[0])
 
     @classmethod
     def variant(cls, index: Mapping[str, Any]) -> type[Generator]:
@@ -262,6 +271,11 @@ class Generator(abc.ABC):
         """(C, F, H, W) of the latents of one clip."""
 
     @property
+    def padding(self) -> int:
+        """Latent frames in front that no frame of the video is decoded from."""
+        return 0
+
+    @property
     def patch(self) -> tuple[int, int, int]:
         """Latents over frames, height and width that make one token."""
         return (1, 1, 1)
@@ -384,7 +398,8 @@ def fingerprint(model: str) -> str:
     """12 hex digits that change when a model's files do.
 
     A folder's are of its components' files: name, size and first and last MiB of each. A changed weight changes them in
-    practice, and a 28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache.
+    practice, and a 28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache. What a
+    `reelign.json` says beside size, steps and scale, which are recorded with every video, counts too.
     """
     digest = hashlib.sha256()
     folder = Path(model)
@@ -403,6 +418,11 @@ def fingerprint(model: str) -> str:
             if size > 1 << 20:
                 file.seek(max(1 << 20, size - (1 << 20)))
                 digest.update(file.read())
+    beside = folder / DEFAULTS_FILE
+    values: dict[str, Any] = json.loads(beside.read_text()) if beside.is_file() else {}
+    recorded = {field.name for field in fields(SamplingDefaults)}
+    if further := {name: value for name, value in values.items() if name not in recorded}:
+        digest.update(json.dumps(further, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 
 

@@ -26,28 +26,35 @@ class TwoExperts(Wan):
     def denoisers(self) -> dict[str, nn.Module]:
         return {HIGH: self.pipeline.transformer, LOW: self.pipeline.transformer_2}
 
-    def expert(self, sigma: float) -> str:
-        return HIGH if bool(self.is_high(torch.tensor(sigma, dtype=torch.float32))) else LOW
-
-    def is_high(self, sigma: Tensor) -> Tensor:
-        """Whether noise levels belong to the expert for high noise; of timesteps, as the pipeline rounds them."""
+    def expert_rows(self, sigma: Tensor) -> dict[str, Tensor]:
+        # Of timesteps, as the pipeline rounds them: 0.9 in fp32 is less than 0.9, and 1000 times it is 900.
         scale = self.pipeline.scheduler.config.num_train_timesteps
-        high: Tensor = sigma * scale >= self.pipeline.config.boundary_ratio * scale
-        return high
+        high = sigma * scale >= self.pipeline.config.boundary_ratio * scale
+        return {HIGH: high, LOW: ~high}
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
-        high = self.is_high(sigma).cpu()
         denoisers: dict[str, Any] = self.denoisers
-        if high.all() or not high.any():
-            name = HIGH if high.any() else LOW
-            return self.denoised_by(denoisers[name], noisy_latents, sigma, conditioning)
+        experts = {name: rows.cpu().nonzero()[:, 0] for name, rows in self.expert_rows(sigma).items()}
         found, order = [], []
-        for name, of in ((HIGH, high), (LOW, ~high)):
-            rows = of.nonzero()[:, 0]
+        for name, rows in experts.items():
+            if len(rows) == len(sigma):
+                return self.denoised_by(denoisers[name], noisy_latents, sigma, conditioning)
+            if not len(rows):
+                continue
             own = rows.to(noisy_latents.device)
             found.append(self.denoised_by(denoisers[name], noisy_latents[own], sigma[own], conditioning.take(rows)))
             order.append(own)
         return torch.cat(found)[torch.cat(order).argsort()]
+
+    def second_scale(self, scale: float) -> float:
+        """The model's own beside its own first one; beside another the same, which is the pipeline's rule."""
+        own = self.defaults
+        return own.guidance_scale_2 if own.guidance_scale_2 and scale == own.guidance_scale else scale
+
+    def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        call, scale = super().pipeline_call(arguments), arguments["guidance_scale"]
+        call["arguments"]["guidance_scale_2"] = self.second_scale(scale)
+        return call
 
     def guided_velocity(
         self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning, guidance: Guidance
@@ -58,8 +65,8 @@ class TwoExperts(Wan):
         if not guidance.active or guidance.negative is None:
             return positive
         negative = self.velocity(noisy_latents, sigma, guidance.negative)
-        low = guidance.scale if guidance.scale_2 is None else guidance.scale_2
-        scale = torch.where(self.is_high(sigma), guidance.scale, low).reshape(-1, 1, 1, 1, 1)
+        low = self.second_scale(guidance.scale) if guidance.scale_2 is None else guidance.scale_2
+        scale = torch.where(self.expert_rows(sigma)[HIGH], guidance.scale, low).reshape(-1, 1, 1, 1, 1)
         return negative + scale * (positive - negative)
 
 

@@ -1,4 +1,4 @@
-"""Wan 2.2 (`WanPipeline` with its own settings): A14B of two experts, and TI2V-5B of timesteps by token.
+"""Wan 2.2 (Wan's pipelines with settings of its own): A14B of two experts, and TI2V-5B of timesteps by token.
 
 Facts that matter here (diffusers 0.42.1, pipelines/wan/; Wan-AI's configs): A14B is two Wan 2.1 transformers, one above
 and one below a noise level of 0.875, each with a guidance scale of its own. TI2V-5B has a VAE of stride 16 and 48
@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, SamplingDefaults, VideoSize
 from reelign.generators.experts import TwoExperts, has_two_experts
 from reelign.generators.pictures import as_pictures
 from reelign.generators.wan import Wan
+from reelign.generators.wan_i2v import WanImageToVideo
 
 FIRST = "first_latents"
 """The latents of a given first frame in the conditioning, (B, C, 1, H, W)."""
@@ -35,6 +35,14 @@ class Wan22(TwoExperts):
         guidance_scale=4.0,
         guidance_scale_2=3.0,
         num_inference_steps=40,
+    )
+
+
+class Wan22ImageToVideo(TwoExperts, WanImageToVideo):
+    """Wan 2.2 I2V A14B: no CLIP features, and its own boundary (0.9) stands in its config."""
+
+    family_defaults: ClassVar[SamplingDefaults] = SamplingDefaults(
+        num_frames=81, height=480, width=832, fps=16.0, guidance_scale=3.5, num_inference_steps=40
     )
 
 
@@ -87,9 +95,4 @@ def wan22_variant(index: Mapping[str, Any]) -> type[Wan] | None:
         return Wan22TI2V
     if not has_two_experts(index):
         return None
-    if index["_class_name"] != "WanPipeline":
-        raise ReelignError(
-            f"A {index['_class_name']} with two experts is not supported yet.",
-            "Use Wan-AI/Wan2.2-T2V-A14B-Diffusers or Wan-AI/Wan2.2-TI2V-5B-Diffusers.",
-        )
-    return Wan22
+    return Wan22ImageToVideo if index["_class_name"] == "WanImageToVideoPipeline" else Wan22

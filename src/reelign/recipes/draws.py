@@ -21,7 +21,9 @@ SMALLEST_SHARE = 1e-3
 def draw_for(shape: Sequence[int], settings: StepSettings, generator: Generator, seed: int) -> Draw:
     """One draw for each of the B samples of latents `shape`, a function of the seed alone.
 
-    Levels outside `settings.sigma_range` are drawn again, so that those within keep their proportions.
+    Levels outside `settings.sigma_range` are drawn again, so that those within keep their proportions. So are those of
+    denoisers that do not train; and where several do, all levels of a batch are those of the first sample's, so that no
+    step runs two: a batch falls to each as often as a level does, and levels keep their proportions over batches.
     """
     chance = generator_from(seed)
 
@@ -35,9 +37,12 @@ def draw_for(shape: Sequence[int], settings: StepSettings, generator: Generator,
             device=generator.device,
         )
 
-    draw, (low, high) = fresh(shape), settings.sigma_range
+    draw = fresh(shape)
     for _ in range(ATTEMPTS):
-        outside = (draw.sigma < low) | (draw.sigma > high)
+        outside = ~_wanted(draw.sigma, settings, generator)
+        if len(generator.denoisers) > 1 and not outside[0]:
+            first = generator.expert(float(draw.sigma[0]))
+            outside |= _of_others(draw.sigma, (first,), generator)
         if not bool(outside.any()):
             return draw
         again = fresh((int(outside.sum()), 0)).sigma
@@ -50,19 +55,42 @@ def check_sigma_range(settings: StepSettings, generator: Generator) -> None:
 
     Before the run: within it, how many attempts a step takes is chance.
     """
-    low, high = settings.sigma_range
     quantiles = sample_sigmas(
         100_000, settings.noise_levels, shift=settings.shift, generator=generator_from("sigma range")
     )
     levels = generator.path.training_sigmas(quantiles)
-    share = float(((levels >= low) & (levels <= high)).float().mean())
-    if share < SMALLEST_SHARE:
+    within = levels[_wanted(levels, settings, generator)]
+    if len(within) < SMALLEST_SHARE * len(levels):
         raise _too_narrow(settings, generator)
+    # Named ones alone: a range may well be that of one expert of two.
+    idle = [name for name in settings.experts if bool(_of_others(within, (name,), generator).all())]
+    if idle:
+        raise ReelignError(
+            f"experts names {idle[0]}, which {generator.model} never asks within sigma_range={settings.sigma_range}.",
+            "Widen sigma_range, or leave the name out.",
+        )
+
+
+def _wanted(sigma: torch.Tensor, settings: StepSettings, generator: Generator) -> torch.Tensor:
+    """(B,) whether levels are within the range, and of a denoiser that trains."""
+    low, high = settings.sigma_range
+    within = (sigma >= low) & (sigma <= high)
+    return within & ~_of_others(sigma, settings.experts, generator) if settings.experts else within
+
+
+def _of_others(sigma: torch.Tensor, experts: Sequence[str], generator: Generator) -> torch.Tensor:
+    """(B,) whether levels belong to none of these denoisers."""
+    rows = generator.expert_rows(sigma)
+    own = torch.zeros_like(sigma, dtype=torch.bool)
+    for name in experts:
+        own |= rows[name]
+    return ~own
 
 
 def _too_narrow(settings: StepSettings, generator: Generator) -> ReelignError:
     return ReelignError(
-        f"{generator.model} trains on next to no noise level in sigma_range={settings.sigma_range}.",
+        f"{generator.model} trains on next to no noise level in sigma_range={settings.sigma_range}"
+        + (f" with experts={list(settings.experts)}." if settings.experts else "."),
         "Widen sigma_range, or change noise_levels or shift.",
     )
 

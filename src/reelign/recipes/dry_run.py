@@ -25,7 +25,7 @@ from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
 from reelign.training.asked import check_images
 from reelign.training.caches import uncached_images, uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
-from reelign.training.policy import check_targets
+from reelign.training.policy import check_experts, check_targets
 from reelign.training.trackers import check_trackers
 from reelign.video import probe_video
 
@@ -173,6 +173,7 @@ def dry_run_on_prompts(
         ReelignError: no prompts, a size that the model cannot make, a missing tracker.
     """
     check_trackers(settings.trackers)
+    check_experts(generator, settings.experts)
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     how = Sampling.resolve(sampling or GenerateSettings(), generator)
@@ -200,7 +201,7 @@ def dry_run_on_prompts(
 
 
 def _trainable(generator: Generator, settings: RunSettings) -> int:
-    return sum(each.numel() for each in Policy(generator, settings.lora).parameters.values())
+    return sum(each.numel() for each in Policy(generator, settings.lora, experts=settings.experts).parameters.values())
 
 
 def _last_step(folder: Path, anew: bool) -> int:

@@ -108,6 +108,7 @@ def align(
         seed=settings.seed,
         reference=asks,
         moving=start is not None and settings.lora is not None,
+        experts=settings.experts,
         ranks=ranks,
         sharded=sharded,
     )

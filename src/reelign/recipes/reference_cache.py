@@ -84,6 +84,8 @@ class ReferenceCache:
             "dtypes": [str(each.dtype) for each in denoisers.values()],
             "draws": [settings.noise_levels, settings.shift, list(settings.sigma_range), settings.seed],
         }
+        if settings.experts:
+            made_by["experts"] = list(settings.experts)
         if settings.empty_prompt_share:
             made_by["empty_prompt_share"] = settings.empty_prompt_share
         if reference:

@@ -34,7 +34,7 @@ from reelign.rewards.base import Reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Step, Stream, Trainer, VideoBatch
 from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, cached_texts, file_hash
-from reelign.training.policy import check_targets
+from reelign.training.policy import check_experts, check_targets
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
 
@@ -80,7 +80,15 @@ def align_by_reward_gradient(
         samples = _samples(workspace, generator, settings, prompts, finished)
     sharded = settings.trainer.sharded or wanted_by_launcher()
     asks = bool(settings.objective.reference or samples or watch)
-    policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, ranks=ranks, sharded=sharded)
+    policy = Policy(
+        generator,
+        settings.lora,
+        seed=settings.seed,
+        reference=asks,
+        experts=settings.experts,
+        ranks=ranks,
+        sharded=sharded,
+    )
     if ranks.main:
         # Last, so that whatever is refused leaves no run of that name behind.
         claim_run(folder, content, RewardGradientSettings)
@@ -110,6 +118,7 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
     check_trackers(settings.trackers)
     check_choice(settings.reward)
     check_precision(generator)
+    check_experts(generator, settings.experts)
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     if settings.data_anchor or settings.objective.reference:

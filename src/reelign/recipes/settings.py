@@ -29,6 +29,9 @@ class RunSettings:
     """Name of the run's folder under `runs/`."""
     lora: LoRA | None = field(default_factory=LoRA)
     """`null` trains all weights, beside a frozen copy of them where the objective asks a reference."""
+    experts: tuple[str, ...] = ()
+    """Denoisers that train, of a model with several such as Wan 2.2 A14B's `[transformer, transformer_2]`, each with an
+    adapter and an optimiser state of its own; empty is all of them. Noise levels of the others are not drawn."""
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     samples: SampleSettings = field(default_factory=SampleSettings)
     trackers: tuple[TrackerName, ...] | None = None

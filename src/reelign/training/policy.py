@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +60,16 @@ def check_targets(generator: Generator, lora: LoRA) -> None:
             )
 
 
+def check_experts(generator: Generator, experts: Sequence[str]) -> None:
+    """Refuse names of denoisers to train that the model does not have."""
+    unknown = [name for name in experts if name not in generator.denoisers]
+    if unknown:
+        raise ReelignError(
+            f"experts names {unknown[0]!r}, and {generator.model} has no such denoiser.",
+            f"Name some of {', '.join(generator.denoisers)}, or leave experts empty for all.",
+        )
+
+
 class Policy:
     """Trainable weights over a generator.
 
@@ -74,6 +84,7 @@ class Policy:
         seed: of the adapter's initial weights.
         reference: keep a frozen copy of the denoisers where all weights train; an adapter needs none.
         moving: the reference may leave the base (`move_reference`); of adapters alone.
+        experts: the denoisers that train, by component name; empty is all of them. Others stay the base.
         ranks: the processes that train it together.
         sharded: split the weights over them.
     """
@@ -87,6 +98,7 @@ class Policy:
         seed: int = 0,
         reference: bool = False,
         moving: bool = False,
+        experts: Sequence[str] = (),
         ranks: Ranks = ALONE,
         sharded: bool = False,
     ) -> None:
@@ -94,8 +106,15 @@ class Policy:
         self.lora = lora
         self.ranks = ranks
         self.sharded = sharded and ranks.count > 1
-        modules = dict(generator.denoisers)
-        for component, module in modules.items():
+        check_experts(generator, experts)
+        self.experts = tuple(name for name in generator.denoisers if not experts or name in experts)
+        if self.sharded and len(generator.denoisers) > 1:
+            raise ReelignError(
+                f"{generator.model} has several denoisers, and split weights would have all ranks ask the same one.",
+                "Train with whole weights on each rank: trainer.sharded=false, recipes/accelerate/ddp.yaml.",
+            )
+        modules = self.denoisers
+        for component, module in generator.denoisers.items():
             ranks.check_same({f"{component}.{name}": each for name, each in module.named_parameters()}, "as loaded")
         if moving and lora is None:
             raise ReelignError(
@@ -138,6 +157,11 @@ class Policy:
             self.reference = {name: tensor.clone() for name, tensor in self.state_dict().items()}
             self._write_reference()
 
+    @property
+    def denoisers(self) -> dict[str, nn.Module]:
+        """Those of the generator's that train, by component name."""
+        return {name: self.generator.denoisers[name] for name in self.experts}
+
     @contextlib.contextmanager
     def using(self, weights: Weights) -> Iterator[None]:
         """Run the block under the named weights, without gradients but for `policy`.
@@ -156,7 +180,7 @@ class Policy:
             finally:
                 self._exchange_average()
             return
-        pipeline, denoisers = self.generator.pipeline, dict(self.generator.denoisers)
+        pipeline, denoisers = self.generator.pipeline, self.denoisers
         if weights == "reference" and self.reference is not None:
             # Another adapter, not other values in the same one: a policy's forward may still wait for its backward.
             _activate(denoisers, REFERENCE)
@@ -217,7 +241,7 @@ class Policy:
     def _write_reference(self) -> None:
         """Round the reference into its adapter, in the precision that the model computes in."""
         assert self.reference is not None
-        for component, denoiser in self.generator.denoisers.items():
+        for component, denoiser in self.denoisers.items():
             there = dict(denoiser.named_parameters())
             for name, held in of_component(self.reference, component).items():
                 there[name.replace(f".{ADAPTER}.", f".{REFERENCE}.")].copy_(held)
@@ -245,7 +269,8 @@ class Policy:
 
     def save(self, folder: Path) -> Path | None:
         """Write the adapter as `pipeline.load_lora_weights` takes it, or fully trained denoisers as `from_pretrained`
-        does, and return the file. All ranks call it, and the main one writes; others return None."""
+        does, and return the file, the first of several. All ranks call it, and the main one writes; others return None.
+        """
         weights: dict[str, Tensor] = whole(self.state_dict())
         if not self.ranks.main:
             return None

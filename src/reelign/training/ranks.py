@@ -83,8 +83,12 @@ class Ranks:
         """Add up the gradients of all ranks; of sharded parameters the backward has left their mean."""
         if self.count == 1:
             return
-        bucket: list[Tensor] = []
-        for gradient in (each.grad for each in parameters):
+        trained, bucket = list(parameters), list[Tensor]()
+        # One rank's rows may all belong to another expert: it adds nothing, but adds it to the same message.
+        for parameter, held in zip(trained, self.any(*(each.grad is not None for each in trained)), strict=True):
+            if held and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for gradient in (each.grad for each in trained):
             if isinstance(gradient, DTensor):
                 gradient.mul_(self.count)
             if gradient is None or isinstance(gradient, DTensor):
