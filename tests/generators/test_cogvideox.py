@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +71,3 @@ def test_a_pipeline_saved_with_the_stochastic_scheduler_samples_by_ddim_on_its_t
     pipeline.set_progress_bar_config(disable=True)
     size = VideoSize(9, 16, 16)
     assert_close(by_reelign(generator, size, 5.0), by_pipeline(pipeline, generator, size, 5.0))
-
-
-def test_cogvideox_15_is_refused(folder: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    pipeline: Any = CogVideoXPipeline.from_pretrained(folder)
-    settings = {**pipeline.transformer.config, "patch_size_t": 2, "patch_bias": False}
-    type(pipeline.transformer).from_config(settings).save_pretrained(copy / "transformer")
-    assert json.loads((copy / "transformer" / "config.json").read_text())["patch_size_t"] == 2
-    with pytest.raises(ReelignError, match=r"CogVideoX 1\.5") as caught:
-        load_generator(str(copy))
-    assert "CogVideoX-2b" in caught.value.mend

@@ -1,10 +1,14 @@
-"""CogVideoX 2B and 5B text-to-video (`CogVideoXPipeline`): a v-prediction transformer over a causal 3D VAE, T5 text.
+"""CogVideoX 2B, 5B and 1.5 5B (`CogVideoXPipeline`): a v-prediction transformer over a causal 3D VAE, T5 text.
 
 Yang et al. 2024, arXiv:2408.06072. Facts that matter here: the noise table has zero terminal SNR, so sampling starts at
 pure noise; the transformer takes latents as (B, F, C, H, W); 2B knows places by sums of sines inside the model, 5B by
 rotary embeddings that the pipeline hands in; text is padded to a fixed length without a mask, so the length is part
 of the conditioning; the VAE decodes two latent frames at a time and keeps apart only an odd first one, so that a clip
 of 8k + 1 frames comes back as it went in, while one of 8k + 5 comes back longer.
+
+1.5 takes two latent frames a token. The odd number of a clip is made even by one more in front: in training a copy of
+the first, as in CogVideo's finetune/models/cogvideox_t2v/lora_trainer.py, in sampling made like all others; it is never
+decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from reelign.generators.schedules import ddim_sigmas, ddpm_path
 
 
 class CogVideoX(Generator):
-    """CogVideoX 1.0 T2V, 2B and 5B, through its diffusers pipeline."""
+    """CogVideoX T2V, 1.0 (2B and 5B) and 1.5, through its diffusers pipeline."""
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("CogVideoXPipeline",)
     path: DDPM
@@ -31,11 +35,16 @@ class CogVideoX(Generator):
         num_frames=49, height=480, width=720, fps=8.0, guidance_scale=6.0, num_inference_steps=50
     )
 
+    defaults_15: ClassVar[SamplingDefaults] = SamplingDefaults(
+        num_frames=81, height=768, width=1360, fps=16.0, guidance_scale=6.0, num_inference_steps=50
+    )
+
     def __init__(self, pipeline: Any, model: str) -> None:
-        if pipeline.transformer.config.patch_size_t is not None:
+        if pipeline.transformer.config.patch_size_t not in (None, 2):
             raise ReelignError(
-                f"{model} is a CogVideoX 1.5 pipeline, whose patches over time are not supported yet.",
-                "Use THUDM/CogVideoX-2b or THUDM/CogVideoX-5b.",
+                f"{model} takes {pipeline.transformer.config.patch_size_t} latent frames a token; CogVideoX 1.0 takes "
+                "one and 1.5 two.",
+                "Compare its transformer/config.json with the one that its authors published.",
             )
         from diffusers import CogVideoXDDIMScheduler
 
@@ -44,13 +53,21 @@ class CogVideoX(Generator):
         self.ddim = CogVideoXDDIMScheduler.from_config(pipeline.scheduler.config)
 
     @property
+    def published_defaults(self) -> SamplingDefaults:
+        return self.defaults_15 if self.padding else self.family_defaults
+
+    @property
     def denoisers(self) -> dict[str, nn.Module]:
         return {"transformer": self.pipeline.transformer}
 
     @property
     def patch(self) -> tuple[int, int, int]:
         size = self.pipeline.transformer.config.patch_size
-        return 1, size, size
+        return 1 + self.padding, size, size
+
+    @property
+    def padding(self) -> int:
+        return int(self.pipeline.transformer.config.patch_size_t is not None)
 
     @property
     def max_sequence_length(self) -> int:
@@ -71,8 +88,8 @@ class CogVideoX(Generator):
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
         return (
-            pipeline.transformer.config.in_channels,
-            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1,
+            pipeline.vae.config.latent_channels,
+            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1 + self.padding,
             size.height // pipeline.vae_scale_factor_spatial,
             size.width // pipeline.vae_scale_factor_spatial,
         )
@@ -93,15 +110,24 @@ class CogVideoX(Generator):
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         transformer = self.pipeline.transformer
-        fed = self.path.model_input(noisy_latents, sigma)
+        fed = self.fed(self.path.model_input(noisy_latents, sigma), conditioning)
         predicted: Tensor = transformer(
             hidden_states=fed.transpose(1, 2).to(transformer.dtype),
             timestep=self.path.timestep(sigma),
+            ofs=self.offset(noisy_latents),
             encoder_hidden_states=conditioning["prompt_embeds"].to(transformer.dtype),
             image_rotary_emb=self._rotary_embeddings(noisy_latents),
             return_dict=False,
         )[0]
         return self.path.velocity(predicted.transpose(1, 2).float(), noisy_latents.float(), sigma)
+
+    def fed(self, noisy_latents: Tensor, conditioning: Conditioning) -> Tensor:
+        """All channels that the transformer takes."""
+        return noisy_latents
+
+    def offset(self, noisy_latents: Tensor) -> Tensor | None:
+        """The number that some transformers embed beside the timestep."""
+        return None
 
     def _rotary_embeddings(self, noisy_latents: Tensor) -> tuple[Tensor, Tensor] | None:
         pipeline = self.pipeline
@@ -118,9 +144,9 @@ class CogVideoX(Generator):
         vae = self.pipeline.vae
         pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
         latents: Tensor = vae.encode(pixels).latent_dist.mode().float()
-        return latents * float(vae.config.scaling_factor)
+        return torch.cat([latents[:, :, : self.padding], latents], dim=2) * float(vae.config.scaling_factor)
 
     def unnormalised(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         # Multiplied by the reciprocal, as the pipeline rounds it.
-        return (1 / float(vae.config.scaling_factor) * latents).to(vae.device, vae.dtype)
+        return (1 / float(vae.config.scaling_factor) * latents[:, :, self.padding :]).to(vae.device, vae.dtype)
