@@ -32,6 +32,7 @@ __all__ = [
 GENERATORS = {
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
+    "CogVideoXImageToVideoPipeline": "reelign.generators.cogvideox_i2v:CogVideoXImageToVideo",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "LTXConditionPipeline": "reelign.generators.ltx_condition:LTXCondition",
