@@ -154,6 +154,13 @@ def test_a_changed_setting_is_refused(finished: tuple[Path, Iterated], changed: 
     [
         ({"selection": {"scorer": ""}}, "Nobody chooses the best round"),
         ({"selection": {"scorer": "recipes.judges:Brightness"}}, "labels what round 1 trains on"),
+        (
+            {
+                "selection": {"scorer": "reward:critic", "reward": {"options": {"critic": "qwen3-vl-4b"}}},
+                "judge": {"judge": "critic:qwen3-vl-4b"},
+            },
+            "qwen3-vl-4b labels what round 1 trains on, or teaches who does, and is selection.scorer too",
+        ),
         ({"report": {"scorer": "recipes.round_run:darkness"}}, "another judge than report.scorer"),
         ({"report": {"split": "train"}}, "must differ"),
         ({"report": {"split": "nothing"}}, "no prompts in the split 'nothing'"),

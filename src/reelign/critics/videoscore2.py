@@ -34,15 +34,23 @@ class VideoScore2Format(Format):
         return max(4, round(2 * len(clip.frames) / clip.fps))
 
     def pair_question(self, a: Shown, b: Shown, prompt: str, dimension: str) -> list[Part]:
+        """Never asked.
+
+        Raises:
+            ReelignError: always; pairs are compared by their scores.
+        """
         raise self._singles_only()
 
     def read_pair(self, written: Written, dimension: str) -> Comparison:
+        """Never answered, as `pair_question`."""
         raise self._singles_only()
 
     def question(self, video: Shown, prompt: str, dimension: str) -> list[Part]:
+        """The authors' question on all three aspects at once, whichever the dimension: a cache answers the others."""
         return [video, QUESTION.replace(PROMPT, prompt)]
 
     def read(self, written: Written, dimension: str) -> Rating:
+        """The digit 1 to 5 of the dimension's aspect, with its probability among the five; none where it is missing."""
         places = read_digits(written.text)
         if places is None:
             return unread(written)

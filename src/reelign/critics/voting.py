@@ -65,6 +65,7 @@ class Voted(Critic):
         self.tally = critic.tally
 
     def compare(self, a: Clip, b: Clip, prompt: str, dimension: str, *, vote: int = 0) -> Comparison:
+        """As `Critic.compare`, what most votes say; `vote` 1 draws as many votes again, of chance of their own."""
         numbers = range(vote * self.voting.votes, (vote + 1) * self.voting.votes)
         votes = [self._both_orders(a, b, prompt, dimension, number) for number in numbers]
         found: Settled[Verdict] = settled(votes, [one.verdict for one in votes])
@@ -81,6 +82,7 @@ class Voted(Critic):
         )
 
     def rate(self, video: Clip, prompt: str, dimension: str, *, vote: int = 0) -> Rating:
+        """As `Critic.rate`, what most votes say; its score is the mean of those that have one."""
         numbers = range(vote * self.voting.votes, (vote + 1) * self.voting.votes)
         votes = [self.critic.rate(video, prompt, dimension, vote=number) for number in numbers]
         found: Settled[Grade] = settled(votes, [one.grade for one in votes])

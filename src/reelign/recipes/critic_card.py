@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
-from reelign.files import write_text
 from reelign.recipes.critic_watch import Told
-from reelign.recipes.run_config import as_yaml
+from reelign.recipes.judge_card import notes_of, settings_lines, write_judge_card
 
 KINDS = {"pairwise": "of two videos, in both orders", "three_level": "of one video: good, normal or bad"}
 
@@ -49,22 +46,13 @@ def write_critic_card(folder: Path, *, base_model: str, numbers: CriticNumbers, 
         numbers: what was measured.
         config: the settings of the run.
     """
-    data = ModelCardData(
-        # The hub refuses a card whose base model is a path.
-        base_model=base_model if base_model.count("/") == 1 and not Path(base_model).exists() else None,
-        library_name="transformers",
-        tags=["video", "judge", "preference", "reelign"],
-    )
-    path = folder / "README.md"
-    write_text(path, f"---\n{data.to_yaml()}\n---\n\n{_text(base_model, numbers, config)}")
-    ModelCard.load(path)  # a card that the hub could not read is our mistake
-    return path
+    text = _text(base_model, numbers, config)
+    tags = ["video", "judge", "preference", "reelign"]
+    return write_judge_card(folder, text, base_model=base_model, library="transformers", tags=tags)
 
 
 def _text(base_model: str, numbers: CriticNumbers, config: Mapping[str, Any]) -> str:
-    notes = [f"- left out: {count} x {reason}" for reason, count in numbers.left_out.items()]
-    notes += [f"- ended before its last step: {numbers.stopped}"] if numbers.stopped else []
-    notes += [f"- overfitting: {numbers.alarm}"] if numbers.alarm else []
+    notes = notes_of(numbers.left_out, numbers.stopped, numbers.alarm)
     rows = [
         f"| {name} | {KINDS[kind]} | {own.asked} | {own.right / own.asked:.3f} | {own.unread} |"
         for kind, by in numbers.told.items()
@@ -103,11 +91,6 @@ def _text(base_model: str, numbers: CriticNumbers, config: Mapping[str, Any]) ->
         "print(said.verdict, said.certainty, said.reason)",
         "```",
         "",
-        "Settings of the run:",
-        "",
-        "```yaml",
-        as_yaml(dict(config)).rstrip(),
-        "```",
-        "",
+        *settings_lines(config),
     ]
     return "\n".join(lines)

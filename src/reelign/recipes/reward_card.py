@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
-from reelign.files import write_text
+from reelign.recipes.judge_card import notes_of, settings_lines, write_judge_card
 from reelign.recipes.reward_calibration import Calibration
-from reelign.recipes.run_config import as_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +57,14 @@ def write_reward_card(folder: Path, *, base_model: str, numbers: RewardNumbers, 
         numbers: what was measured.
         config: the settings of the run.
     """
-    data = ModelCardData(
-        # The hub refuses a card whose base model is a path.
-        base_model=base_model if base_model.count("/") == 1 and not Path(base_model).exists() else None,
-        library_name="reelign",
-        tags=["reward-model", "video", "preference", "reelign"],
-    )
-    path = folder / "README.md"
-    write_text(path, f"---\n{data.to_yaml()}\n---\n\n{_text(base_model, numbers, config)}")
-    ModelCard.load(path)  # a card that the hub could not read is our mistake
-    return path
+    text = _text(base_model, numbers, config)
+    tags = ["reward-model", "video", "preference", "reelign"]
+    return write_judge_card(folder, text, base_model=base_model, library="reelign", tags=tags)
 
 
 def _text(base_model: str, numbers: RewardNumbers, config: Mapping[str, Any]) -> str:
     names = ", ".join(numbers.dimensions)
-    notes = [f"- left out: {count} x {reason}" for reason, count in numbers.left_out.items()]
-    notes += [f"- ended before its last step: {numbers.stopped}"] if numbers.stopped else []
-    notes += [f"- overfitting: {numbers.alarm}"] if numbers.alarm else []
+    notes = notes_of(numbers.left_out, numbers.stopped, numbers.alarm)
     rows = [_row(numbers, name) for name in numbers.dimensions]
     held_out = (
         [
@@ -109,12 +97,7 @@ def _text(base_model: str, numbers: RewardNumbers, config: Mapping[str, Any]) ->
         "scores = reward.score(videos, prompts, fps=8)  # videos (B, frames, 3, height, width) in [0, 1]",
         "```",
         "",
-        "Settings of the run:",
-        "",
-        "```yaml",
-        as_yaml(dict(config)).rstrip(),
-        "```",
-        "",
+        *settings_lines(config),
     ]
     return "\n".join(lines)
 

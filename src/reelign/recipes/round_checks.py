@@ -13,6 +13,7 @@ from reelign.recipes.refresh_checks import check_trained_judge
 from reelign.recipes.round_parts import PEOPLE, RoundPlan
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.shared_prompts import shared_prompts
+from reelign.rewards.judging import PREFIX as REWARD
 
 LOOKS = ("selection", "report")
 """The held-out judges, by their fields of `IterateSettings`."""
@@ -34,13 +35,7 @@ def check_parts(settings: IterateSettings, plans: Sequence[RoundPlan], prompts: 
             "Name a judge that training does not see, such as selection.scorer=reward:videoreward.",
         )
     for plan in plans:
-        for which in LOOKS:
-            held = getattr(settings, which)
-            if held.scorer == plan.judge.judge and held.reward.options == plan.judge.reward.options:
-                raise ReelignError(
-                    f"{held.scorer} labels what round {plan.number} trains on and is {which}.scorer too.",
-                    "Choose another judge for one of the two: its own score rises whatever becomes of the videos.",
-                )
+        _check_judges(settings, plan)
         _check_objective(settings, plan)
         check_trained_judge(plan)
     if plans and plans[0].judge.judge == PEOPLE and not settings.people:
@@ -58,6 +53,20 @@ def check_parts(settings: IterateSettings, plans: Sequence[RoundPlan], prompts: 
             "Set align.anchors.chosen=0.2, or an anchor on real videos.",
             stacklevel=3,
         )
+
+
+def _check_judges(settings: IterateSettings, plan: RoundPlan) -> None:
+    """Refuse a held-out judge that labels what is trained on, or teaches who does."""
+    for which in LOOKS:
+        held = getattr(settings, which)
+        critic = held.reward.options.get("critic") if held.scorer == f"{REWARD}critic" else None
+        teaches = critic is not None and f"{CRITIC}{critic}" in (plan.judge.judge, f"{CRITIC}{settings.refresh.critic}")
+        if teaches or (held.scorer == plan.judge.judge and held.reward.options == plan.judge.reward.options):
+            raise ReelignError(
+                f"{critic or held.scorer} labels what round {plan.number} trains on"
+                f"{', or teaches who does' if teaches else ''}, and is {which}.scorer too.",
+                "Choose another judge for one of the two: its own score rises whatever becomes of the videos.",
+            )
 
 
 def _check_objective(settings: IterateSettings, plan: RoundPlan) -> None:
