@@ -18,7 +18,7 @@ import torch
 from reelign.generators import GENERATORS, load_generator, resolve_model
 from reelign.generators.base import Generator
 from reelign.generators.encoders import META
-from reelign.generators.weights import as_loaded
+from reelign.generators.weights import as_loaded, loads_as_diffusers
 from reelign.naming import named_object
 
 PLACEHOLDER_TOKENS = 8
@@ -75,7 +75,7 @@ def shapes_of(model: str, *, dtype: torch.dtype = torch.bfloat16, vae_dtype: tor
     name = parts.pop("_class_name")
     family: type[Generator] = named_object(GENERATORS[name], "generator")
     components = {each: _component(entry, vae_dtype if each == "vae" else dtype) for each, entry in parts.items()}
-    pipeline = getattr(import_module("diffusers"), name)(**components)
+    pipeline = family.pipeline_type(name)(**components)
     pipeline.set_progress_bar_config(disable=True)
     return family(pipeline, model)
 
@@ -88,5 +88,5 @@ def _component(entry: tuple[str, str, dict[str, Any]], dtype: torch.dtype) -> An
     if not issubclass(cls, torch.nn.Module):
         return cls.from_config(config)
     with META:
-        model = cls.from_config(config) if library == "diffusers" else cls(cls.config_class(**config))
+        model = cls.from_config(config) if loads_as_diffusers(library) else cls(cls.config_class(**config))
     return as_loaded(model, dtype)
