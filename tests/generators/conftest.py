@@ -9,15 +9,26 @@ import pytest
 from generators.tiny import save_cogvideox, save_modelscope
 from generators.tiny_animatediff import save_animatediff
 from generators.tiny_hunyuan import save_hunyuan
+from generators.tiny_hunyuan15 import save_hunyuan15
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
 from generators.tiny_opensora import save_opensora
 from reelign.generators import Generator, VideoSize, load_generator
 
-FAMILIES = ("cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan", "ltx", "mochi", "opensora")
+FAMILIES = (
+    "cogvideox-2b",
+    "cogvideox-5b",
+    "modelscope",
+    "animatediff",
+    "hunyuan",
+    "hunyuan15",
+    "ltx",
+    "mochi",
+    "opensora",
+)
 FRAME_UNETS = ("modelscope", "animatediff")
 """Those with a latent frame for each frame."""
-FLOWS = ("hunyuan", "ltx", "mochi", "opensora")
+FLOWS = ("hunyuan", "hunyuan15", "ltx", "mochi", "opensora")
 """Those without a table of noise levels."""
 SIZES = {"ltx": VideoSize(9, 64, 32), "mochi": VideoSize(7, 16, 16), "opensora": VideoSize(17, 16, 16)}
 """Of clips, where they are not those of most."""
@@ -31,6 +42,7 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_modelscope(models / "modelscope")
     save_animatediff(models / "animatediff")
     save_hunyuan(models / "hunyuan")
+    save_hunyuan15(models / "hunyuan15")
     save_ltx(models / "ltx")
     save_mochi(models / "mochi")
     save_opensora(models / "opensora")
@@ -42,9 +54,21 @@ def family_folder(request: pytest.FixtureRequest, family_folders: dict[str, Path
     return family_folders[request.param]
 
 
+class Loaded(dict[str, Generator]):
+    """Each family when a test first asks for it: few tests need more than one."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        super().__init__()
+        self.folders = folders
+
+    def __missing__(self, name: str) -> Generator:
+        self[name] = load_generator(str(self.folders[name]))
+        return self[name]
+
+
 @pytest.fixture(scope="session")
 def loaded(family_folders: dict[str, Path]) -> dict[str, Generator]:
-    return {name: load_generator(str(folder)) for name, folder in family_folders.items()}
+    return Loaded(family_folders)
 
 
 @pytest.fixture

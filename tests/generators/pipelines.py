@@ -55,6 +55,10 @@ def by_pipeline(
 ) -> Tensor:
     """Two videos, or their latents (B, C, F, H, W), by the pipeline's own call."""
     noise = initial_noise((len(SEEDS), *generator.latent_shape(size)), SEEDS, "cpu")
+    one_by_one(pipeline.vae)
+    for length in ("tokenizer_max_length", "tokenizer_2_max_length"):
+        if hasattr(pipeline, length):  # of text that is masked past its own; a miniature's has fewer tokens
+            setattr(pipeline, length, getattr(generator.pipeline, length))
     if is_opensora(pipeline):
         latents = published_sample(pipeline, PROMPTS, noise, size, STEPS, scale)
         pixels = latents if output == "latent" else published_pixels(pipeline, latents)
@@ -83,6 +87,12 @@ def guided_at(pipeline: Any, scale: float) -> dict[str, float]:
     return {}
 
 
+def one_by_one(vae: Any) -> None:
+    """Take apart a batch that diffusers' VAE of HunyuanVideo 1.5 fails on: its attention's mask fits a single clip."""
+    if type(vae).__name__ == "AutoencoderKLHunyuanVideo15":
+        vae.enable_slicing()
+
+
 def by_reelign(generator: Generator, size: VideoSize, scale: float) -> Tensor:
     """The latents of the same two videos by our own loop."""
     guidance = Guidance(scale, generator.encode_prompts([""] * len(PROMPTS)))
@@ -99,9 +109,11 @@ def own_latents(pipeline: Any, pixels: Tensor) -> Tensor:
     vae = pipeline.vae
     if is_opensora(pipeline):
         return published_latents(pipeline, pixels)
+    one_by_one(vae)
     mean, std = statistics(vae)
     if "3d" in type(vae.encoder).__name__.lower():
-        return (vae.encode(pixels).latent_dist.mode() - mean) * vae.config.scaling_factor / std  # type: ignore[no-any-return]
+        clip = (vae.encode(pixels).latent_dist.mode() - mean) * vae.config.get("scaling_factor", 1) / std
+        return torch.cat([clip[:, :, : padding(pipeline)], clip], dim=2)
     frames = vae.encode(pixels.transpose(1, 2).flatten(0, 1)).latent_dist.mode() * vae.config.scaling_factor
     return frames.unflatten(0, (len(pixels), -1)).transpose(1, 2)  # type: ignore[no-any-return]
 
@@ -111,10 +123,16 @@ def own_pixels(pipeline: Any, latents: Tensor) -> Tensor:
     if is_opensora(pipeline):
         return published_pixels(pipeline, latents)
     if not hasattr(pipeline, "decode_latents"):
+        one_by_one(pipeline.vae)
         mean, std = statistics(pipeline.vae)
-        raw = latents * std / pipeline.vae.config.scaling_factor + mean
+        raw = latents * std / pipeline.vae.config.get("scaling_factor", 1) + mean
         return pipeline.vae.decode(raw).sample  # type: ignore[no-any-return]
-    return pipeline.decode_latents(as_held(pipeline, latents))  # type: ignore[no-any-return]
+    return pipeline.decode_latents(as_held(pipeline, latents[:, :, padding(pipeline) :]))  # type: ignore[no-any-return]
+
+
+def padding(pipeline: Any) -> int:
+    """Latent frames in front that CogVideoX 1.5 makes and cuts off."""
+    return int("CogVideoX" in type(pipeline).__name__ and pipeline.transformer.config.patch_size_t is not None)
 
 
 def statistics(vae: Any) -> tuple[Tensor, Tensor]:
@@ -185,6 +203,8 @@ def said_by(generator: Generator, fed: Tensor, timesteps: Tensor, conditioning: 
         mask, fps = conditioning["prompt_attention_mask"], torch.full((len(fed),), 24.0)
         height, width = (2 * side for side in fed.shape[3:])
         said = pipeline.transformer(fed, timesteps, embeds, mask, fps, height, width)[0][:, :4]
+    elif name == "WanPipeline":
+        said = pipeline.transformer(fed, timesteps, embeds, return_dict=False)[0]
     elif name == "MochiPipeline":
         mask = conditioning["prompt_attention_mask"]
         said = pipeline.transformer(fed, embeds, timesteps, mask, return_dict=False)[0]

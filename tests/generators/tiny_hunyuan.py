@@ -30,8 +30,8 @@ END = [("</s>", 1)]
 """One token is where a text begins and ends."""
 
 
-def save_hunyuan(folder: Path) -> None:
-    """HunyuanVideo 1.0's layout, guidance-distilled; spatial stride 8, temporal stride 4.
+def save_hunyuan(folder: Path, *, distilled: bool = True) -> None:
+    """HunyuanVideo 1.0's layout, guidance-distilled as released or not; spatial stride 8, temporal stride 4.
 
     Scheduler as the checkpoints are exported (diffusers' scripts/convert_hunyuan_video_to_diffusers.py).
     """
@@ -53,7 +53,7 @@ def save_hunyuan(folder: Path) -> None:
                     num_refiner_layers=1,
                     patch_size=2,
                     patch_size_t=1,
-                    guidance_embeds=True,
+                    guidance_embeds=distilled,
                     text_embed_dim=16,
                     pooled_projection_dim=8,
                     rope_axes_dim=(4, 6, 6),

@@ -34,6 +34,8 @@ GENERATORS = {
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXImageToVideoPipeline": "reelign.generators.cogvideox_i2v:CogVideoXImageToVideo",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
+    "HunyuanVideo15ImageToVideoPipeline": "reelign.generators.hunyuan15:HunyuanVideo15ImageToVideo",
+    "HunyuanVideo15Pipeline": "reelign.generators.hunyuan15:HunyuanVideo15",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "LTXConditionPipeline": "reelign.generators.ltx_condition:LTXCondition",
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
