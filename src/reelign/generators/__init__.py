@@ -52,6 +52,12 @@ GENERATORS = {
 MODELS = {"spriteworld": "reelign.spriteworld"}
 """Short names of pipelines that ship with a package: its folder `pipeline/`."""
 
+PARTS = {
+    name: "python -m reelign.generators.opensora_convert open-sora-1.2, and give that folder."
+    for name in ("hpcai-tech/OpenSora-STDiT-v3", "hpcai-tech/OpenSora-VAE-v1.2")
+}
+"""Hub ids of what was published in parts, and the command that makes a pipeline of them."""
+
 
 def load_generator(
     model: str,
@@ -141,6 +147,8 @@ def pipeline_class(source: str) -> str:
 def read_index(source: str) -> dict[str, Any]:
     """A pipeline's `model_index.json`, from a folder or from the hub; its `_class_name` is there."""
     folder = Path(source)
+    if source in PARTS:
+        raise ReelignError(f"{source} is a part of a model and no pipeline.", f"Make one first: {PARTS[source]}")
     if folder.is_dir():
         index = folder / "model_index.json"
         if not index.is_file():
