@@ -52,10 +52,8 @@ GENERATORS = {
 MODELS = {"spriteworld": "reelign.spriteworld"}
 """Short names of pipelines that ship with a package: its folder `pipeline/`."""
 
-PARTS = {
-    name: "python -m reelign.generators.opensora_convert open-sora-1.2, and give that folder."
-    for name in ("hpcai-tech/OpenSora-STDiT-v3", "hpcai-tech/OpenSora-VAE-v1.2")
-}
+CONVERT = "python -m reelign.generators.opensora_convert open-sora-1.2, and give that folder."
+PARTS = {"hpcai-tech/OpenSora-STDiT-v3": CONVERT, "hpcai-tech/OpenSora-VAE-v1.2": CONVERT}
 """Hub ids of what was published in parts, and the command that makes a pipeline of them."""
 
 
