@@ -149,7 +149,7 @@ def test_dpo_lowers_its_loss_and_plain_diffusers_takes_the_adapter(
     pairs = pairs + torch.tensor([1.0, -1.0])[:, None, None, None, None]
     objective, rows = DPO(beta=20.0), torch.tensor([0, 1, 0, 1])
     stream: Any = ShuffledStream(PairBatch, pairs, conditioning, rows, batch_size=4, seed=0)
-    trainer = TrainerSettings(steps=6, learning_rate=2e-2, checkpoint_every=6)
+    trainer = TrainerSettings(steps=4, learning_rate=3e-2, checkpoint_every=4)
     Trainer(policy, stream, Learn(objective), trainer, tmp_path / "run").train()
     both, draw = conditioning.take(rows.repeat_interleave(2)), draw_for(policy, pairs[:, 0]).repeat(2)
     with torch.no_grad():

@@ -81,15 +81,25 @@ class DDPM(FlowPath):
     Args:
         alphas_cumprod: (T,) ᾱ in [0, 1), strictly decreasing; its last entry is 0 with zero terminal SNR.
         prediction: "epsilon" or "v".
+        signal: (T,) s_t > 0 of models that scale the video beside the table, x_t = s_t·√ᾱ_t·latents + √(1 - ᾱ_t)·noise,
+            with s_0 = 1; None is 1 throughout.
     Raises:
         ValueError: the table does not decrease, or it has zero terminal SNR and the model predicts epsilon, which at
             pure noise says nothing of the video.
     """
 
-    def __init__(self, alphas_cumprod: Tensor, prediction: Literal["epsilon", "v"]) -> None:
+    def __init__(
+        self, alphas_cumprod: Tensor, prediction: Literal["epsilon", "v"], *, signal: Tensor | None = None
+    ) -> None:
         self.prediction = prediction
-        self.sigmas = self.level_of(alphas_cumprod)
+        self.signal = signal
+        if signal is not None and (prediction == "v" or signal.shape != alphas_cumprod.shape):
+            raise ValueError("signal goes with an epsilon model, one value for each timestep")
+        exact = alphas_cumprod.double()
+        self.sigmas = self.level_of(exact)
         """(T,) canonical noise levels by timestep, increasing."""
+        if signal is not None:
+            self.sigmas = canonical_sigma(signal.double() * exact.sqrt(), (1 - exact).sqrt()).float()
         if not bool((self.sigmas.diff() > 0).all()):
             raise ValueError("alphas_cumprod must decrease strictly from one timestep to the next")
         if prediction == "epsilon" and float(self.sigmas[-1]) == 1:
@@ -106,18 +116,28 @@ class DDPM(FlowPath):
         """The table's nearest timestep, int64 in 0..T - 1, of the same shape as sigma; exact on the table's levels."""
         return torch.bucketize(sigma.contiguous(), self._between.to(sigma.device))
 
+    def size(self, sigma: Tensor) -> Tensor:
+        """The model's own x over the canonical z at these levels, of any shape: alpha + scale of its path.
+
+        With a signal s: sigma / (1 - sigma) = √(1 - ᾱ) / (s·√ᾱ), so that √ᾱ and √(1 - ᾱ) are the unit vector along
+        (1 - sigma, s·sigma).
+        """
+        if self.signal is None:
+            alpha, scale = unit_variance(sigma)
+            return alpha + scale
+        signal = self.signal.to(sigma)[self.timestep(sigma)]
+        norm = torch.hypot(1 - sigma, signal * sigma)
+        return signal / norm
+
     def model_input(self, noisy_latents: Tensor, sigma: Tensor) -> Tensor:
-        alpha, scale = unit_variance(per_sample(sigma, noisy_latents))
-        return (alpha + scale) * noisy_latents
+        return per_sample(self.size(sigma), noisy_latents) * noisy_latents
 
     def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
         # The samplers of DDPM models take standard normal noise for x at the first timestep.
-        alpha, scale = unit_variance(sigma)
-        return noise / (alpha + scale)
+        return noise / self.size(sigma)
 
     def finish(self, noisy_latents: Tensor, sigma: Tensor) -> Tensor:
-        alpha, scale = unit_variance(sigma)
-        return (alpha + scale) * noisy_latents
+        return self.size(sigma) * noisy_latents
 
     def training_sigmas(self, quantiles: Tensor) -> Tensor:
         steps = len(self.sigmas)
