@@ -15,6 +15,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.outside import family_beside
+from reelign.generators.videocrafter2_checkpoint import checkpoint_of, pipeline_folder
 from reelign.generators.weights import load_models
 from reelign.naming import named_object
 
@@ -31,7 +32,6 @@ __all__ = [
 
 GENERATORS = {
     "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
-    "AnimateDiffPipeline": "reelign.generators.animatediff:AnimateDiff",
     "CogVideoXImageToVideoPipeline": "reelign.generators.cogvideox_i2v:CogVideoXImageToVideo",
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideo15ImageToVideoPipeline": "reelign.generators.hunyuan15:HunyuanVideo15ImageToVideo",
@@ -44,6 +44,7 @@ GENERATORS = {
     "OpenSoraPipeline": "reelign.generators.opensora:OpenSora",
     "StableVideoDiffusionPipeline": "reelign.generators.svd:StableVideoDiffusion",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
+    "VideoCrafter2Pipeline": "reelign.generators.videocrafter2:VideoCrafter2",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
 }
@@ -69,7 +70,8 @@ def load_generator(
     """Load a generator from a diffusers folder, a hub id or a shipped pipeline's short name.
 
     Args:
-        model: `spriteworld` (ships with the package), a folder with a `model_index.json`, or a hub id.
+        model: `spriteworld` (ships with the package), a folder with a `model_index.json`, a hub id, or VideoCrafter2's
+            released `model.ckpt`.
         device: where the pipeline goes.
         dtype: precision of denoiser and text encoder; an image encoder stays fp32.
         encoders: False leaves the weights of text encoders and VAE on disk, for training on cached embeddings and
@@ -130,11 +132,17 @@ def check_supported(model: str, source: str) -> None:
 
 
 def resolve_model(model: str) -> str:
-    """A shipped pipeline's short name becomes its folder; anything else stays as it is."""
+    """A shipped pipeline's short name becomes its folder, and a released checkpoint that of the pipeline made of it;
+    anything else stays as it is.
+
+    Raises:
+        ReelignError: a checkpoint that no pipeline can be made of.
+    """
     if model in MODELS and not Path(model).exists():
         package = importlib.import_module(MODELS[model])
         return str(Path(package.__path__[0]) / "pipeline")
-    return model
+    checkpoint = checkpoint_of(model)
+    return model if checkpoint is None else str(pipeline_folder(checkpoint))
 
 
 def pipeline_class(source: str) -> str:
