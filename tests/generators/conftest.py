@@ -13,6 +13,7 @@ from generators.tiny_hunyuan15 import save_hunyuan15
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
 from generators.tiny_opensora import save_opensora
+from generators.tiny_videocrafter2 import save_videocrafter2
 from reelign.generators import Generator, VideoSize, load_generator
 
 FAMILIES = (
@@ -20,13 +21,14 @@ FAMILIES = (
     "cogvideox-5b",
     "modelscope",
     "animatediff",
+    "videocrafter2",
     "hunyuan",
     "hunyuan15",
     "ltx",
     "mochi",
     "opensora",
 )
-FRAME_UNETS = ("modelscope", "animatediff")
+FRAME_UNETS = ("modelscope", "animatediff", "videocrafter2")
 """Those with a latent frame for each frame."""
 FLOWS = ("hunyuan", "hunyuan15", "ltx", "mochi", "opensora")
 """Those without a table of noise levels."""
@@ -41,6 +43,7 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_cogvideox(models / "cogvideox-5b", rotary=True)
     save_modelscope(models / "modelscope")
     save_animatediff(models / "animatediff")
+    save_videocrafter2(models / "videocrafter2")
     save_hunyuan(models / "hunyuan")
     save_hunyuan15(models / "hunyuan15")
     save_ltx(models / "ltx")
