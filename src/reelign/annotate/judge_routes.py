@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from reelign.annotate.answers import Answer, Name, options
-from reelign.annotate.media import MEDIA_TYPES
+from reelign.annotate.media import IMAGE_TYPES, MEDIA_TYPES
 from reelign.annotate.pages import page
 from reelign.annotate.site import CsrfForm, JudgeName, from_own_script, site_of
 
@@ -78,6 +78,15 @@ def video(request: Request, video_id: Name) -> Response:
     site = site_of(request)
     site.access.viewer(request)
     return _clip(site.media.video(video_id))
+
+
+@PAGES.get("/images/{video_id}")
+def image(request: Request, video_id: Name) -> Response:
+    """The bytes of the image that a video goes on from."""
+    site = site_of(request)
+    site.access.viewer(request)
+    path = site.media.image(video_id)
+    return FileResponse(path, media_type=IMAGE_TYPES[path.suffix.lower()], headers=KEPT)
 
 
 @PAGES.get("/examples/{number}")

@@ -1,16 +1,19 @@
-"""The bytes of videos: those that the record names and no others, whatever a request asks for."""
+"""The bytes of videos and of the images they go on from: those that the record names and no others."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
 from fastapi import HTTPException
+from sqlalchemy import select
 
 from reelign.annotate.settings import AnnotateSettings
 from reelign.errors import ReelignError
-from reelign.records import Video, Workspace
+from reelign.records import Prompt, Video, Workspace
 
 MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
+
+IMAGE_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
 class Media:
@@ -46,6 +49,19 @@ class Media:
             self._known[video_id] = video.path if _inside(video.path) else None
         path = self._known[video_id]
         return _file(None if path is None else self._workspace.root / path)
+
+    def image(self, video_id: str) -> Path:
+        """The file of the image that a video goes on from.
+
+        Raises:
+            HTTPException: 404, no such video, it goes on from none, or the file is gone or outside of the workspace.
+        """
+        with self._workspace.reading() as session:
+            name = session.scalar(select(Prompt.image).join(Video).where(Video.id == video_id))
+        path = self._workspace.root / name if name is not None and _inside(name) else None
+        if path is None or path.suffix.lower() not in IMAGE_TYPES or not path.is_file():
+            raise HTTPException(404, "There is no such image.")
+        return path
 
     def example(self, number: int) -> Path:
         """The file of an example of the instructions, from 0.

@@ -52,6 +52,8 @@ function show() {
   if (shown?.showing === current.showing && shown.revision === current.revision) return;
   shown = current;
   element("prompt").textContent = current.prompt;
+  element("image").hidden = !current.image;
+  if (current.image) element("image").src = `/images/${encodeURIComponent(current.videos[0].id)}`;
   sheet.begin(current);
   defects.reset(current.videos.length);
   player.playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
