@@ -17,7 +17,7 @@ from reelign.files import whole
 from reelign.generators import family_of, resolve_model
 from reelign.opening import adapter_file, run_config, run_folder
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
-from reelign.records import Workspace
+from reelign.records import ImagePrompt, Workspace
 from reelign.reporting import comparison_of, evenly, read_evaluation, recorded_videos
 
 FORMATS = ("diffusers", "comfyui")
@@ -60,6 +60,8 @@ def usage_lines(
     arguments = ", ".join(f"{name}={value!r}" for name, value in call["arguments"].items())
     source, adapter = model or resolve_model(workspace.model), str(adapter or folder / ADAPTER_FOLDER)
     chance = "generator=torch.Generator().manual_seed(0)"
+    if isinstance(prompt, ImagePrompt):
+        arguments = f"image=diffusers.utils.load_image({str(prompt.image)!r}), {arguments}"
     prepare = call.get("adapter_line", "")
     return "\n".join(
         [
@@ -67,7 +69,7 @@ def usage_lines(
             "dtype=torch.float32)",
             *([prepare] if prepare else []),
             f'pipe.load_lora_weights({adapter!r}, adapter_name="aligned")',
-            f'frames = pipe({prompt!r}, {arguments}, {chance}, output_type="pt").frames',
+            f'frames = pipe(prompt={str(prompt)!r}, {arguments}, {chance}, output_type="pt").frames',
         ]
     )
 
@@ -95,7 +97,7 @@ def push(
     adapter = adapter_file(source)
     local = Path(folder) if folder is not None else source / UPLOAD_FOLDER
     kept, config = read_evaluation(source), run_config(source)
-    text = {prompt.id: prompt.text for prompt in opened.prompts()}
+    text = {prompt.id: opened.asked(prompt) for prompt in opened.prompts()}
     # One video a prompt: several of one would show less of what the adapter does.
     shown = evenly([video for video in recorded_videos(opened, kept["aligned"]) if video.index == 0], samples)
     model = _public_name(opened.model)
@@ -105,14 +107,18 @@ def push(
     _copy(source / CONFIG_FILE, local / CONFIG_FILE)
     for video in shown:
         _copy(opened.video_path(video), local / f"{video.id}.mp4")
+    first = text[shown[0].prompt_id]
+    if isinstance(first, ImagePrompt):
+        _copy(first.image, local / first.image.name)
+        first = ImagePrompt(str(first), Path(first.image.name), first.image_key)
     write_card(
         local,
         base_model=model,
         comparison=comparison_of(kept),
         config=config,
         data_hash=str(config["data"]),
-        usage=usage_lines(opened, run, text[shown[0].prompt_id], model=model, adapter=repository or local),
-        samples=[CardSample(prompt=text[video.prompt_id], file=f"{video.id}.mp4") for video in shown],
+        usage=usage_lines(opened, run, first, model=model, adapter=repository or local),
+        samples=[CardSample(prompt=str(text[video.prompt_id]), file=f"{video.id}.mp4") for video in shown],
     )
     return _upload(local, repository) if repository else str(local)
 
