@@ -212,8 +212,10 @@ class Generator(abc.ABC):
         Args:
             arguments: size, steps, `guidance_scale` and `negative_prompt`, by the names that most pipelines have.
         """
+        kind = type(self.pipeline)
         return {
-            "pipeline": type(self.pipeline).__name__,
+            "pipeline": kind.__name__,
+            "module": "diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__,
             "adapter_line": self.adapter_line,
             "arguments": {**arguments, **self.call_arguments},
         }
