@@ -62,10 +62,11 @@ def usage_lines(
     chance = "generator=torch.Generator().manual_seed(0)"
     if isinstance(prompt, ImagePrompt):
         arguments = f"image=diffusers.utils.load_image({str(prompt.image)!r}), {arguments}"
-    prepare = call.get("adapter_line", "")
+    prepare, module = call.get("adapter_line", ""), call.get("module", "diffusers")
+    imports = ", ".join(dict.fromkeys(["torch", "diffusers", module]))
     return "\n".join(
         [
-            f"import torch, diffusers; pipe = diffusers.{call['pipeline']}.from_pretrained({source!r}, "
+            f"import {imports}; pipe = {module}.{call['pipeline']}.from_pretrained({source!r}, "
             "dtype=torch.float32)",
             *([prepare] if prepare else []),
             f'pipe.load_lora_weights({adapter!r}, adapter_name="aligned")',
