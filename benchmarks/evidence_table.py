@@ -59,10 +59,18 @@ def results_of(folder: Path, run: str) -> dict[int, dict[str, Any]]:
     paths = sorted(folder.glob(f"seed-*/runs/{run}/evaluation.json"))
     found = {}
     for path in paths:
-        drift = path.with_name("drift.json")
-        last = {"drift": list(json.loads(drift.read_text()).values())[-1]} if drift.exists() else {}
-        found[int(path.parents[2].name.removeprefix("seed-"))] = {**json.loads(path.read_text()), **last}
+        found[int(path.parents[2].name.removeprefix("seed-"))] = {**json.loads(path.read_text()), **_last(path.parent)}
     return found
+
+
+def _last(run: Path) -> dict[str, float]:
+    """A run's drift at its end: on candidates where checkpoints were measured on them, else as it logged it itself."""
+    drift, log = run / "drift.json", run / "metrics.jsonl"
+    if drift.exists():
+        return {"drift": list(json.loads(drift.read_text()).values())[-1]}
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = [row["base_distance"] for row in rows if "base_distance" in row]
+    return {"drift": known[-1]} if known else {}
 
 
 def differences(result: Mapping[str, Any], dimension: str) -> Tensor:
@@ -82,7 +90,7 @@ def _head(folder: Path, found: Mapping[str, Mapping[int, Any]], script: str) -> 
         f"A gain is the change of the true reward on {one['prompts']} held-out prompts, {one['seeds']} videos each, "
         "base and aligned under the same noise; in brackets its 95 % interval over prompts, the training seeds' videos "
         "taken together; ± is the standard deviation over training seeds. Drift is the mean squared distance of the "
-        "velocity to the base's."
+        "velocity to the base's, of online runs on their own last samples."
     )
 
 

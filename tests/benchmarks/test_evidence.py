@@ -79,6 +79,19 @@ def test_arms_are_run_once_compared_at_one_drift_and_tabled(
     script.run_seed(own, 0, arms, settings)
 
 
+def test_the_drift_of_an_online_run_is_what_it_logged_itself(
+    scripts: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    run = tmp_path / "seed-3" / "runs" / "curriculum"
+    run.mkdir(parents=True)
+    (run / "evaluation.json").write_text("{}")
+    assert scripts[1].results_of(tmp_path, "curriculum") == {3: {}}
+    (run / "metrics.jsonl").write_text('{"base_distance": 0.1}\n{"base_distance": 0.3}\n{"loss": 0.5}\n')
+    assert scripts[1].results_of(tmp_path, "curriculum") == {3: {"drift": 0.3}}
+    (run / "drift.json").write_text('{"step-000002": 0.2}')
+    assert scripts[1].results_of(tmp_path, "curriculum") == {3: {"drift": 0.2}}
+
+
 def test_a_page_without_markers_is_refused(scripts: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("# Nothing\n")
     with pytest.raises(ReelignError, match="has no place for the table"):

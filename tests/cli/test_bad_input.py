@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from cli.process import reelign, refusal, succeed
 from cli.workspaces import TRAIN, copy, finished, make
+from reelign.cli.schema import schema
+from reelign.opening import SECTIONS
 from reelign.records.schema import SCHEMA_VERSION
 
 
@@ -208,6 +211,8 @@ def test_an_export_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_the_schema_of_no_command(tmp_path: Path) -> None:
     assert "There are: model, generate" in refused("schema", "aling", folder=tmp_path)
+    (argument,) = get_type_hints(schema, include_extras=True)["command"].__metadata__
+    assert not [name for name in SECTIONS if name not in argument.help]
     assert json.loads(succeed("schema", "judge", folder=tmp_path))["additionalProperties"] is False
     found = json.loads(succeed("schema", "align", folder=tmp_path))
     streams = [found["$defs"][each["$ref"].rpartition("/")[2]] for each in found["anyOf"]]

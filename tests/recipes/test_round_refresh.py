@@ -129,6 +129,11 @@ def test_a_trained_critic_brings_its_own_questions_and_keeps_the_votes() -> None
             {"judge": {"judge": "reward:sharpness", "reward": {"dimensions": ["sharpness"]}}, "reward": REWARD},
             "asks its judge about sharpness, and refresh trains it on VQ",
         ),
+        (
+            "reward:sharpness",
+            {"judge": {"judge": "reward:sharpness", "reward": {"tie": 0.1}}},
+            "tie=0.1 is in the units of reward:sharpness",
+        ),
     ],
 )
 def test_a_judge_that_cannot_be_taught_is_refused(fresh: Path, judge: str, changes: dict[str, Any], told: str) -> None:

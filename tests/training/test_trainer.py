@@ -25,6 +25,7 @@ from reelign.recipes.settings import AlignSettings
 from reelign.recipes.video_steps import SFTStep
 from reelign.training import LoRA, PairBatch, Policy, ShuffledStream, Trainer, TrainerSettings, VideoBatch
 from reelign.training.checkpoints import checkpoint_folders, load_checkpoint
+from reelign.training.trainer import told
 
 SETTINGS = TrainerSettings(steps=6, learning_rate=3e-3, checkpoint_every=2, ema_decay=0.9)
 
@@ -301,6 +302,11 @@ def test_an_automatic_beta_resumes_with_the_run(tiny_wan_folder: Path, pairs: Te
     assert betas[0] == betas[1]
     assert betas[0][0] == pytest.approx(10.0)
     assert betas[0][1] > betas[0][0]
+
+
+def test_the_bar_says_so_where_a_step_found_no_pair() -> None:
+    assert told({"loss": 0.69312, "grad_norm": 1.0}) == "loss=0.6931"
+    assert told({"online/empty_steps": 1.0}) == "no pair"
 
 
 def test_learning_rate_warms_up_and_falls() -> None:

@@ -10,7 +10,10 @@ import typer
 
 def schema(
     command: Annotated[
-        str, typer.Argument(help="generate, judge, annotate, align, evaluate, reward, latent_reward or model.")
+        str,
+        typer.Argument(
+            help="model, generate, judge, annotate, align, evaluate, reward, critic, latent_reward, iterate or prompts."
+        ),
     ],
 ) -> None:
     """Print the JSON Schema of a command's settings, for editors.

@@ -16,6 +16,9 @@ from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.round_parts import RoundPlan
 from reelign.rewards.judging import PREFIX as REWARD
 
+VIDEOREWARD = f"{REWARD}videoreward"
+"""The judge that opens what `train_reward` leaves."""
+
 
 def check_refreshed(settings: IterateSettings, judge: JudgeSettings) -> None:
     """Refuse a judge that cannot be trained again, or whom nobody could teach.
@@ -56,14 +59,21 @@ def check_refreshed(settings: IterateSettings, judge: JudgeSettings) -> None:
 
 
 def check_trained_judge(plan: RoundPlan) -> None:
-    """Refuse dimensions that a round asks about and its judge would not have once it is trained again.
+    """Refuse what a round asks of its judge and the judge would not have once it is trained again.
 
     Raises:
-        ReelignError: there is one.
+        ReelignError: a dimension that it is not trained on, or a tie band in the units of another reward.
     """
     if plan.refresh is None:
         return
     rewards = isinstance(plan.refresh, RewardSettings)
+    tie = plan.judge.reward.tie
+    if rewards and plan.judge.judge != VIDEOREWARD and any(tie.values() if isinstance(tie, dict) else [tie]):
+        raise ReelignError(
+            f"judge.reward.tie={tie} is in the units of {plan.judge.judge}, and refresh puts a reward of VideoReward's "
+            "architecture in its place.",
+            "Leave the tie band out, or begin with a judge reward:videoreward.",
+        )
     use = plan.judge.reward if rewards else plan.judge.critic
     lacking = [name for name in use.dimensions if name not in plan.refresh.dimensions]
     if lacking:

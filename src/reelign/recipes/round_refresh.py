@@ -21,6 +21,7 @@ from reelign.recipes.critic_refresh import critic_on, dependable, reward_on, too
 from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.critic_training import CRITIC_FOLDER
 from reelign.recipes.judging import JudgeSettings
+from reelign.recipes.refresh_checks import VIDEOREWARD
 from reelign.recipes.refresh_settings import JUDGE
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.reward_training import REWARD_FOLDER
@@ -30,11 +31,8 @@ from reelign.recipes.round_parts import RoundPlan
 from reelign.recipes.rounds import Rounds
 from reelign.records import Judgement, content_key
 from reelign.records.exchange.bundle import as_row, from_row
-from reelign.rewards.judging import PREFIX as REWARD
 from reelign.training.adapter_files import files_key
 
-VIDEOREWARD = "videoreward"
-"""The reward that opens what `train_reward` leaves."""
 WHEN = ("key", "created", "duration_s", "task", "supersedes")
 """Of a judgement what training does not see; without it, the same answers make the same file."""
 ASKED = ("model", "server", "format", "own", "frames", "min_pixels", "max_pixels", "max_tokens")
@@ -56,10 +54,10 @@ def asking(plan: RoundPlan, judge: Refreshed | None) -> JudgeSettings:
     if judge is None:
         return plan.judge
     if isinstance(plan.refresh, RewardSettings):
-        same = plan.judge.judge == f"{REWARD}{VIDEOREWARD}"
+        same = plan.judge.judge == VIDEOREWARD
         kept = {name: value for name, value in plan.judge.reward.options.items() if same and name != "backbone"}
         options = {**kept, "model": str(judge.folder)}
-        return replace(plan.judge, judge=f"{REWARD}{VIDEOREWARD}", reward=replace(plan.judge.reward, options=options))
+        return replace(plan.judge, judge=VIDEOREWARD, reward=replace(plan.judge.reward, options=options))
     assert plan.refresh is not None
     plain, use = CriticOptions(), plan.judge.critic
     own = {name: getattr(plain, name) for name in ASKED}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -95,7 +95,7 @@ class Trainer(Generic[BatchT]):
                         metrics.update(monitor.after_step(step + 1, self.policy, metrics))
                     if log is not None:
                         log.write(step + 1, {name: value for name, value in metrics.items() if math.isfinite(value)})
-                    bar.set_postfix(loss=f"{metrics.get('loss', math.nan):.4f}", refresh=False)
+                    bar.set_postfix_str(told(metrics), refresh=False)
                     bar.update()
                     # Asked once: a Ctrl-C between two questions would end the run without its checkpoint. And of all
                     # ranks, which must save and stop at the same step.
@@ -223,6 +223,11 @@ class Trainer(Generic[BatchT]):
                 "of the rest.",
                 f"Start it with --nproc_per_node {ranks}, or give this one a name of its own (run=NAME).",
             )
+
+
+def told(metrics: Mapping[str, float]) -> str:
+    """What the bar says of a step; one that found nothing to learn from has no loss, and is counted by its stream."""
+    return f"loss={metrics['loss']:.4f}" if "loss" in metrics else "no pair"
 
 
 def _processes(count: int) -> str:
