@@ -96,6 +96,16 @@ def test_what_lies_beside_the_model_is_no_part_of_it(copy: Path) -> None:
     assert fingerprint(str(copy)) != before
 
 
+def test_what_is_told_beside_the_weights_is_part_of_the_model_and_what_every_video_records_is_not(copy: Path) -> None:
+    before = fingerprint(str(copy))
+    (copy / DEFAULTS_FILE).write_text(json.dumps({"num_frames": 9, "fps": 8}))
+    assert fingerprint(str(copy)) == before
+    (copy / DEFAULTS_FILE).write_text(json.dumps({"num_frames": 9, "guidance_rescale": 0.7}))
+    told = fingerprint(str(copy))
+    (copy / DEFAULTS_FILE).write_text(json.dumps({"guidance_rescale": 0.7, "num_frames": 17}))
+    assert before != told == fingerprint(str(copy))
+
+
 def test_defaults_beside_the_weights_win(copy: Path) -> None:
     (copy / DEFAULTS_FILE).write_text(json.dumps({"num_frames": 9, "fps": 8}))
     defaults = load_generator(str(copy)).defaults
