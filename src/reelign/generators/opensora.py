@@ -70,15 +70,16 @@ class OpenSora(Generator):
         texts = [cleaned(with_score(prompt)) for prompt in prompts]
         tokens = pipeline.tokenizer(
             texts, max_length=length, padding="max_length", truncation=True, return_tensors="pt"
-        ).to(encoder.device)
-        embeds = encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        )
+        mask = tokens.attention_mask.to(encoder.device)
+        embeds = encoder(tokens.input_ids.to(encoder.device), attention_mask=mask)[0]
         unconditional = torch.tensor([not prompt for prompt in prompts], device=embeds.device)
         nothing = embedder.y_embedding.to(embeds)
         return Conditioning(
             {
                 "prompt_embeds": torch.where(unconditional[:, None, None], nothing, embeds),
                 # By itself, no text is all of its tokens.
-                "prompt_attention_mask": tokens.attention_mask.bool() | unconditional[:, None],
+                "prompt_attention_mask": mask.bool() | unconditional[:, None],
                 "unconditional": unconditional,
             }
         )

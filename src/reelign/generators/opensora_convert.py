@@ -98,13 +98,20 @@ def _files(source: str | Path) -> Path:
 
 
 def _fill(model: Any, weights: dict[str, Tensor], source: str | Path) -> None:
-    try:
-        model.load_state_dict({name: each.float() for name, each in weights.items()})
-    except RuntimeError as error:
-        raise ReelignError(
-            f"The weights of {source} are not those of a {type(model).__name__} of Open-Sora 1.2: {error}",
-            "Download them again, and check that they are of version 1.2.",
-        ) from error
+    own = model.state_dict()
+    unfit = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    for trouble, names in (
+        ("lacks the weight", sorted(own.keys() - weights.keys())),
+        ("holds, without a place for it, the weight", sorted(weights.keys() - own.keys())),
+        ("has another shape of the weight", unfit),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ReelignError(
+                f"{source} is no {type(model).__name__} of Open-Sora 1.2: it {trouble} {names[0]}{more}.",
+                "Download it again, and check that it is of version 1.2.",
+            )
+    model.load_state_dict({name: each.float() for name, each in weights.items()})
 
 
 def main() -> None:

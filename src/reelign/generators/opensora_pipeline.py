@@ -45,11 +45,13 @@ class OpenSoraPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: ig
         num_inference_steps: int = 30,
         guidance_scale: float = 7.0,
         generator: torch.Generator | None = None,
+        image: Any = None,
         output_type: str = "pt",
     ) -> Any:
         """Videos of prompts, by the family's own sampler.
 
         Args:
+            image: a PIL image that all of them go on from; None for none.
             output_type: "pt" for videos (B, F, 3, H, W) in [0, 1], "latent" for latents (B, C, f, H', W').
         Returns:
             an output whose `frames` they are.
@@ -64,7 +66,12 @@ class OpenSoraPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: ig
         family.check(size)
         prompts = [prompt] if isinstance(prompt, str) else prompt
         text = family.encode_prompts(prompts)
-        guidance = Guidance(guidance_scale, family.encode_prompts([negative_prompt] * len(prompts)))
+        negative = family.encode_prompts([negative_prompt] * len(prompts))
+        if image is not None:
+            pixels = self.video_processor.numpy_to_pt(self.video_processor.pil_to_numpy(image.convert("RGB")))
+            first = family.encode_condition(pixels.repeat(len(prompts), 1, 1, 1), size)
+            text, negative = text.joined(first), negative.joined(first)
+        guidance = Guidance(guidance_scale, negative)
         shape = family.latent_shape(size)
         noise = torch.randn((len(prompts), *shape), generator=generator).to(family.device)
         sigmas = family.sigmas(num_inference_steps, shape).to(family.device)
