@@ -44,15 +44,19 @@ def test_a_backward_pass_holds_what_was_saved_for_it(kind: type[LiveMemory], dev
     assert memory.now == 8 * KIB
 
 
-def test_peaks_are_told_apart_by_what_runs() -> None:
-    memory = ShapeMemory()
+def test_a_peak_is_told_apart_by_what_made_it() -> None:
+    there = floats(1, device=META)
+    memory = ShapeMemory([there])
     with memory:
         memory.label = "first"
-        floats(8, device=META)
+        kept = floats(8, device=META)
         memory.label = "second"
-        floats(2, device=META)
-    assert memory.peaks["first"] == 8 * KIB
-    assert memory.peaks["second"] == 2 * KIB
+        both = [floats(2, device=META), floats(2, device=META)]
+        del both
+        floats(3, device=META)
+    assert memory.at_peak == {"": KIB, "first": 8 * KIB, "second": 4 * KIB}
+    assert memory.live == {"": KIB, "first": 8 * KIB, "second": 0}
+    del kept
 
 
 def test_a_copy_to_the_host_is_the_hosts_and_takes_nothing() -> None:

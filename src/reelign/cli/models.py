@@ -37,6 +37,15 @@ def models(
     print("Licences and what is peculiar to each: docs/families.md. Memory: reelign plan --model MODEL.")
 
 
+def _tasks(family: Any) -> list[str]:
+    """What a clip may begin from: a text alone, or the image of its first frame beside it."""
+    from reelign.generators.base import Generator
+
+    if family.encode_condition is Generator.encode_condition:
+        return ["text"]
+    return ["first frame"] if family.needs_images is Generator.needs_images else ["text", "first frame"]
+
+
 def families() -> dict[str, dict[str, Any]]:
     """What the families' classes say of themselves, by the class name of the pipeline."""
     from reelign.generators import GENERATORS
@@ -50,7 +59,7 @@ def families() -> dict[str, dict[str, Any]]:
         family: type[Generator] = named_object(place, "generator")
         defaults = family.family_defaults
         found[name] = {
-            "tasks": ["first frame" if family.encode_condition is not Generator.encode_condition else "text"],
+            "tasks": _tasks(family),
             "size": str(defaults.size),
             "steps": defaults.num_inference_steps,
             "guidance": defaults.guidance_scale,

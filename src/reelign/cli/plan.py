@@ -63,7 +63,7 @@ def lines(found: MemoryPlan) -> list[str]:
     """A plan as a table."""
     peak = found.peak
     counts = ", ".join(f"{count:,.4g} {name}" for name, count in found.forwards.items())
-    rows = [("stage", "GiB", "held", "beside it at most"), *(_row(stage) for stage in found.stages)]
+    rows = [("stage", "GiB", "held", "beside it"), *(_row(stage) for stage in found.stages)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows

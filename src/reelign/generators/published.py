@@ -40,6 +40,10 @@ class LengthTokenizer:
 
     def __init__(self, model_max_length: int) -> None:
         self.model_max_length = model_max_length
+        self.added_tokens_encoder: dict[str, int] = {}
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
 
     def __call__(
         self, texts: str | Sequence[str], *, padding: Any = False, max_length: int | None = None, **others: Any

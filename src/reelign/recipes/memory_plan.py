@@ -16,11 +16,11 @@ class Stage:
     held: dict[str, int]
     """Bytes that are there throughout, such as the denoiser's weights."""
     by: dict[str, int]
-    """Bytes beside them, at most while each part runs: activations, gradients, pixels."""
+    """Bytes beside them when most lives, by the part that made them: activations, gradients, pixels."""
 
     @property
     def total(self) -> int:
-        return sum(self.held.values()) + max(self.by.values(), default=0)
+        return sum(self.held.values()) + sum(self.by.values())
 
     @property
     def largest(self) -> str:

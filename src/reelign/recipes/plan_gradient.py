@@ -13,6 +13,7 @@ from reelign.diffusion.truncation import LastSteps, Renoised
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.generation import Sampling
 from reelign.recipes.plan_model import REWARD, rows
+from reelign.recipes.plan_rewards import on_shapes
 from reelign.recipes.plan_stages import PROMPT, Measured, lay_gradients, measured
 from reelign.recipes.reward_gradient_scoring import PixelLoss, weights_of
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
@@ -32,7 +33,8 @@ class PlannedLoss(PixelLoss):
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         assert self.memory is not None
         self.memory.label = REWARD
-        return PixelLoss.__call__(self, *inputs, **settings)
+        with on_shapes(self.reward):
+            return PixelLoss.__call__(self, *inputs, **settings)
 
     def _count(self, scores: dict[str, Tensor], names: list[str]) -> Tensor:
         """Every video has a score."""

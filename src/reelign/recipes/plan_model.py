@@ -15,7 +15,8 @@ from reelign.generators.encoders import VAE, encoders, text_encoders
 from reelign.training.memory import LiveMemory
 
 DENOISER, DECODER, ENCODER, TEXT, REWARD = "denoiser", "decoder", "encoder", "text encoders", "reward"
-"""What runs, as a plan names it."""
+LATENTS = "latents"
+"""What runs, as a plan names it; latents are what is made before any of these does."""
 
 
 @dataclass

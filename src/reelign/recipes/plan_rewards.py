@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reelign.errors import ReelignError
 from reelign.recipes.reward_gradient_scoring import checkpoint_models, modules_of
 from reelign.rewards.base import Reward, RewardCard, Videos
 from reelign.rewards.images import counts, in_batches
@@ -173,6 +175,25 @@ def planned_reward(name: str, options: Mapping[str, Any], *, checkpointing: bool
     if checkpointing:
         checkpoint_models(reward)
     return reward, ""
+
+
+@contextlib.contextmanager
+def on_shapes(reward: Reward) -> Iterator[None]:
+    """In the block the reward runs without values; one whose way depends on them is refused.
+
+    Raises:
+        ReelignError: it cannot run so.
+    """
+    try:
+        yield
+    except ReelignError:
+        raise
+    except Exception as error:
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ReelignError(
+            f"The reward {reward.name!r} cannot be run on shapes alone: {told}",
+            "Plan with one that can, such as sharpness or aesthetic, and add what its own model holds.",
+        ) from error
 
 
 def reward_modules(reward: Reward) -> list[nn.Module]:

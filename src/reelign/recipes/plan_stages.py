@@ -16,7 +16,8 @@ from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep
 from reelign.recipes.online_stream import OnlineBatch
-from reelign.recipes.plan_model import REWARD, Forwards, rows, telling
+from reelign.recipes.plan_model import LATENTS, REWARD, Forwards, rows, telling
+from reelign.recipes.plan_rewards import on_shapes
 from reelign.recipes.settings import StepSettings
 from reelign.recipes.video_steps import AnchoredBatch
 from reelign.rewards.base import Reward
@@ -35,14 +36,10 @@ class Measured:
     """What a stage takes beside what is there before it."""
 
     by: dict[str, int]
-    """Bytes that live at most while each part runs, such as the denoiser or the decoder."""
+    """Bytes when most lives, by the part that made them, such as the denoiser or the decoder."""
     host: int
     """In the host's memory at most."""
     forwards: Forwards
-
-    @property
-    def peak(self) -> int:
-        return max(self.by.values())
 
 
 def measured(generator: Generator, held: Sequence[nn.Module | Tensor], work: Callable[[ShapeMemory], None]) -> Measured:
@@ -55,13 +52,12 @@ def measured(generator: Generator, held: Sequence[nn.Module | Tensor], work: Cal
     """
     before = [[*each.parameters(), *each.buffers()] if isinstance(each, nn.Module) else each for each in held]
     memory = ShapeMemory(before)
-    start = memory.now
-    memory.peaks.clear()
-    memory.label = "latents"
+    memory.label = LATENTS
     with telling(memory, generator) as forwards, memory, fused_attention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         work(memory)
-    return Measured({name: max(0, peak - start) for name, peak in memory.peaks.items()}, memory.host_peak, forwards)
+    # What was there before bears no label.
+    return Measured({name: size for name, size in memory.at_peak.items() if name}, memory.host_peak, forwards)
 
 
 def encode_text(generator: Generator, held: Sequence[nn.Module]) -> tuple[Conditioning, Measured]:
@@ -135,7 +131,7 @@ def judge(
     def work(memory: ShapeMemory) -> None:
         memory.label = REWARD
         pixels = torch.empty(videos, frames, 3, size.height, size.width, device=META)
-        with torch.no_grad():
+        with torch.no_grad(), on_shapes(reward):
             reward.score(pixels[:together], [PROMPT] * min(videos, together), fps=fps)
 
     return measured(generator, held, work)

@@ -23,7 +23,7 @@ from reelign.recipes.memory_plan import MemoryPlan, Stage
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.plan_gradient import climb, forwards_per_video
 from reelign.recipes.plan_mends import mend_for
-from reelign.recipes.plan_model import nbytes
+from reelign.recipes.plan_model import LATENTS, nbytes
 from reelign.recipes.plan_rewards import planned_reward, reward_modules
 from reelign.recipes.plan_stages import (
     Measured,
@@ -61,7 +61,7 @@ class _Planned:
     host: int = 0
 
     def add(self, name: str, held: dict[str, int], taken: Measured, extra: int = 0) -> Measured:
-        by = {part: size + extra for part, size in taken.by.items()}
+        by = {**taken.by, LATENTS: taken.by.get(LATENTS, 0) + extra}
         self.stages.append(Stage(name=name, held={k: v for k, v in held.items() if v}, by=by))
         self.host = max(self.host, taken.host)
         return taken

@@ -34,8 +34,11 @@ class LiveMemory(TorchDispatchMode):
         self.device = torch.device(device).type
         self.now = self.peak = self.host = self.host_peak = 0
         self.label = ""
-        """What is running: set it, and `peaks` tells the most that lived under each label."""
-        self.peaks: dict[str, int] = {}
+        """What is running: set it, and every tensor made from then on is counted under it."""
+        self.live: dict[str, int] = {}
+        """Bytes on the device by the label they were made under."""
+        self.at_peak: dict[str, int] = {}
+        """`live` as it was when most lived."""
         self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.count(held)
 
@@ -52,9 +55,9 @@ class LiveMemory(TorchDispatchMode):
         """Take note of tensors, nested as they may be."""
         for tensor in _tensors(found):
             self.enter(tensor, tensor.untyped_storage().nbytes())
-        self.peak = max(self.peak, self.now)
+        if self.now > self.peak:
+            self.peak, self.at_peak = self.now, dict(self.live)
         self.host_peak = max(self.host_peak, self.host)
-        self.peaks[self.label] = max(self.peaks.get(self.label, 0), self.now)
 
     def enter(self, tensor: Tensor, size: int) -> None:
         """Count a tensor's storage at so many bytes, unless it is known."""
@@ -63,14 +66,16 @@ class LiveMemory(TorchDispatchMode):
             return
         self._known[storage] = size
         away = tensor.device.type != self.device
-        self._add(size, away)
-        weakref.finalize(storage, self._add, -size, away)
+        label = self.label
+        self._add(size, away, label)
+        weakref.finalize(storage, self._add, -size, away, label)
 
-    def _add(self, size: int, away: bool) -> None:
+    def _add(self, size: int, away: bool, label: str) -> None:
         if away:
             self.host += size
         else:
             self.now += size
+            self.live[label] = self.live.get(label, 0) + size
 
 
 class ShapeMemory(LiveMemory):
