@@ -19,28 +19,37 @@ from reelign.opening import adapter_file, run_config, run_folder
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
 from reelign.records import ImagePrompt, Workspace
 from reelign.reporting import comparison_of, evenly, read_evaluation, recorded_videos
+from reelign.training.adapters import expert_of, lora_files
 
 FORMATS = ("diffusers", "comfyui")
 UPLOAD_FOLDER = "upload"
 
 
 def export_adapter(workspace: str | Path, out: str | Path, *, run: str = "align", format: str = "diffusers") -> Path:
-    """Write a run's adapter as one safetensors file.
+    """Write a run's adapter as one safetensors file; those of further experts stand beside it under their names.
 
     `diffusers` is the file as `pipe.load_lora_weights` takes it; `comfyui` has the original code's key names and an
     `.alpha` tensor a layer, without which an alpha that differs from the rank would be lost.
     """
     opened = Workspace.open(workspace)
-    source = adapter_file(run_folder(opened, run))
+    folder = run_folder(opened, run)
+    adapter_file(folder)
     out = Path(out)
     if format not in FORMATS:
         raise ReelignError(f"There is no adapter format {format!r}.", f"Formats: {', '.join(FORMATS)}.")
-    with whole(out) as beside:
-        if format == "diffusers":
-            shutil.copyfile(source, beside)
-        else:
-            save_file(_in_original_names(source, opened.model), beside)
+    for expert, source in _experts(folder / ADAPTER_FOLDER).items():
+        target = out.with_stem(f"{out.stem}-{expert}") if expert else out
+        with whole(target) as beside:
+            if format == "diffusers":
+                shutil.copyfile(source, beside)
+            else:
+                save_file(_in_original_names(source, opened.model), beside)
     return out
+
+
+def _experts(adapter: Path) -> dict[str, Path]:
+    """The files of a saved adapter by the expert that each belongs to; the first denoiser's has no name."""
+    return {expert_of(file): file for file in lora_files(adapter)}
 
 
 def usage_lines(
@@ -69,10 +78,20 @@ def usage_lines(
             f"import {imports}; pipe = {module}.{call['pipeline']}.from_pretrained({source!r}, "
             "dtype=torch.float32)",
             *([prepare] if prepare else []),
-            f'pipe.load_lora_weights({adapter!r}, adapter_name="aligned")',
+            *_loading(adapter, _experts(folder / ADAPTER_FOLDER)),
             f'frames = pipe(prompt={str(prompt)!r}, {arguments}, {chance}, output_type="pt").frames',
         ]
     )
+
+
+def _loading(adapter: str, files: dict[str, Path]) -> list[str]:
+    """A line for each file of the adapter."""
+    return [
+        f"pipe.load_lora_weights({adapter!r}, "
+        + (f'weight_name="{file.name}", load_into_{expert}=True, ' if expert else "")
+        + 'adapter_name="aligned")'
+        for expert, file in files.items()
+    ]
 
 
 def push(
@@ -95,7 +114,7 @@ def push(
     _check_target(repository, folder)
     opened = Workspace.open(workspace)
     source = run_folder(opened, run)
-    adapter = adapter_file(source)
+    adapter_file(source)
     local = Path(folder) if folder is not None else source / UPLOAD_FOLDER
     kept, config = read_evaluation(source), run_config(source)
     text = {prompt.id: opened.asked(prompt) for prompt in opened.prompts()}
@@ -104,7 +123,8 @@ def push(
     model = _public_name(opened.model)
     if folder is None:
         _clear(local, opened)
-    _copy(adapter, local / adapter.name)
+    for file in lora_files(source / ADAPTER_FOLDER):
+        _copy(file, local / file.name)
     _copy(source / CONFIG_FILE, local / CONFIG_FILE)
     for video in shown:
         _copy(opened.video_path(video), local / f"{video.id}.mp4")
