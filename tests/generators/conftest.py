@@ -8,17 +8,21 @@ import pytest
 
 from generators.tiny import save_cogvideox, save_modelscope
 from generators.tiny_animatediff import save_animatediff
+from generators.tiny_cogvideox import save_cogvideox15
 from generators.tiny_hunyuan import save_hunyuan
 from generators.tiny_hunyuan15 import save_hunyuan15
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
 from generators.tiny_opensora import save_opensora
 from generators.tiny_videocrafter2 import save_videocrafter2
+from generators.tiny_wan22 import save_wan22_ti2v
 from reelign.generators import Generator, VideoSize, load_generator
 
 FAMILIES = (
     "cogvideox-2b",
     "cogvideox-5b",
+    "cogvideox-1.5",
+    "wan22-ti2v",
     "modelscope",
     "animatediff",
     "videocrafter2",
@@ -30,9 +34,14 @@ FAMILIES = (
 )
 FRAME_UNETS = ("modelscope", "animatediff", "videocrafter2")
 """Those with a latent frame for each frame."""
-FLOWS = ("hunyuan", "hunyuan15", "ltx", "mochi", "opensora")
+FLOWS = ("wan22-ti2v", "hunyuan", "hunyuan15", "ltx", "mochi", "opensora")
 """Those without a table of noise levels."""
-SIZES = {"ltx": VideoSize(9, 64, 32), "mochi": VideoSize(7, 16, 16), "opensora": VideoSize(17, 16, 16)}
+SIZES = {
+    "wan22-ti2v": VideoSize(9, 32, 32),
+    "ltx": VideoSize(9, 64, 32),
+    "mochi": VideoSize(7, 16, 16),
+    "opensora": VideoSize(17, 16, 16),
+}
 """Of clips, where they are not those of most."""
 
 
@@ -41,6 +50,8 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     models = tmp_path_factory.mktemp("models")
     save_cogvideox(models / "cogvideox-2b", rotary=False)
     save_cogvideox(models / "cogvideox-5b", rotary=True)
+    save_cogvideox15(models / "cogvideox-1.5")
+    save_wan22_ti2v(models / "wan22-ti2v")
     save_modelscope(models / "modelscope")
     save_animatediff(models / "animatediff")
     save_videocrafter2(models / "videocrafter2")

@@ -210,9 +210,12 @@ def into_the_model(
 
 def test_an_adapter_of_another_family_is_refused(family: Generator, tiny_wan: Generator, tmp_path: Path) -> None:
     file = Policy(tiny_wan, LoRA(rank=2)).save(tmp_path)
-    with pytest.raises(ReelignError, match=r"does not fit|No weight") as caught:
+    with pytest.raises(ReelignError, match=r"does not fit|No weight|could not be loaded") as caught:
         load_adapter(family, file)
-    assert next(iter(family.denoisers)) in caught.value.mend
+    # Of Wan 2.1 and 2.2 the layers' names are the same, and their widths are not.
+    alike = "size mismatch" in str(caught.value)
+    assert alike == (type(family).__name__ == "Wan22TI2V")
+    assert alike or next(iter(family.denoisers)) in caught.value.mend
 
 
 def test_the_reference_is_the_base_bit_for_bit(

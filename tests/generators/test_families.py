@@ -111,7 +111,8 @@ def test_weights_are_frozen_and_in_eval_mode(family: Generator) -> None:
 
 def test_bf16_leaves_the_vae_and_the_velocity_in_fp32(family_folder: Path, family_size: VideoSize) -> None:
     generator = load_generator(str(family_folder), dtype=torch.bfloat16)
-    assert next(next(iter(generator.denoisers.values())).parameters()).dtype == torch.bfloat16
+    kept = {each.dtype for each in next(iter(generator.denoisers.values())).parameters()}
+    assert torch.bfloat16 in kept  # beside what diffusers keeps in fp32, such as Wan's tables
     assert generator.pipeline.vae.dtype == torch.float32
     latents = by_reelign(generator, family_size, 5.0)
     assert latents.dtype == torch.float32

@@ -97,7 +97,7 @@ def transformer(*, channels: int, out_channels: int | None = None) -> Any:
     return awake(
         WanTransformer3DModel(
             patch_size=(1, 2, 2),
-            num_attention_heads=2,
+            num_attention_heads=3,
             attention_head_dim=12,
             in_channels=channels,
             out_channels=out_channels or channels,

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from generators.tiny_wan22 import save_wan22
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
+from reelign.objectives import DPO, SFT
 from reelign.recipes.draws import check_sigma_range, draw_for
+from reelign.recipes.objective_step import objective_step
 from reelign.recipes.settings import AlignSettings
+from reelign.training import (
+    Draw,
+    LoRA,
+    PairBatch,
+    Policy,
+    ShuffledStream,
+    Trainer,
+    TrainerSettings,
+    VideoBatch,
+    velocity_errors,
+)
 
 HIGH, LOW = "transformer", "transformer_2"
 BOUNDARY = 0.875
@@ -46,8 +62,34 @@ def test_levels_of_an_expert_that_does_not_train_are_not_drawn(generator: Genera
     assert ((sigma >= BOUNDARY) == high).all()
 
 
+@pytest.mark.parametrize("objective", [SFT(), DPO(beta=20.0)], ids=lambda each: each.name)
+def test_steps_lower_the_loss_of_both_experts(generator: Generator, objective: SFT | DPO, tmp_path: Path) -> None:
+    """A shift of 7 puts the boundary at the median: half the steps are each one's."""
+    model = load_generator(generator.model)
+    settings = AlignSettings(objective=objective, shift=7.0)
+    latents = torch.randn(4, 2, 16, 2, 2, 2, generator=torch.Generator().manual_seed(1))
+    latents += torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1, 1, 1)
+    conditioning, rows = model.encode_prompts(["a red square", "a disc"]), torch.tensor([0, 1, 0, 1])
+    policy = Policy(model, LoRA(rank=4, alpha=4))
+    stream: Any
+    if isinstance(objective, SFT):
+        stream = ShuffledStream(VideoBatch, latents[:, 0], conditioning, rows, batch_size=4, seed=0)
+    else:
+        stream = ShuffledStream(PairBatch, latents, conditioning, rows, batch_size=4, seed=0)
+    trainer = TrainerSettings(steps=16, learning_rate=2e-2, checkpoint_every=16)
+    Trainer(policy, stream, objective_step(settings, 128), trainer, tmp_path).train()
+    for level in (0.95, 0.3):
+        draw = Draw(torch.full((4,), level), torch.randn(4, 16, 2, 2, 2, generator=torch.Generator().manual_seed(2)))
+        with torch.no_grad():
+            sides = [velocity_errors(policy, latents[:, side], conditioning.take(rows), draw) for side in (0, 1)]
+        gains = [float((each["reference"] - each["policy"]).mean()) for each in sides]
+        assert (gains[0] if isinstance(objective, SFT) else gains[0] - gains[1]) > 0.05
+
+
 def test_an_expert_outside_the_range_is_refused(generator: Generator) -> None:
     check_sigma_range(AlignSettings(sigma_range=(0.0, 0.5)), generator)
+    with pytest.raises(ReelignError, match="experts names 'transformer_3'"):
+        check_sigma_range(AlignSettings(experts=("transformer_3",)), generator)
     with pytest.raises(ReelignError, match=r"next to no noise level in sigma_range=.*experts=\['transformer'\]"):
         check_sigma_range(AlignSettings(sigma_range=(0.0, 0.5), experts=(HIGH,)), generator)
     with pytest.raises(ReelignError, match=r"experts names transformer, which .* never asks"):

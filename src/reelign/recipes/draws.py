@@ -12,6 +12,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.settings import StepSettings
 from reelign.training import ALONE, Draw, Ranks, make_draw
+from reelign.training.policy import check_experts
 
 ATTEMPTS = 100_000
 """How often levels are drawn until all lie within a range: enough for the smallest share a run may begin with."""
@@ -55,6 +56,7 @@ def check_sigma_range(settings: StepSettings, generator: Generator) -> None:
 
     Before the run: within it, how many attempts a step takes is chance.
     """
+    check_experts(generator, settings.experts)
     quantiles = sample_sigmas(
         100_000, settings.noise_levels, shift=settings.shift, generator=generator_from("sigma range")
     )

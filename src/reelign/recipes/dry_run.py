@@ -21,7 +21,7 @@ from reelign.recipes.shared_prompts import trained_prompts, training_prompts, wa
 from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.records import Workspace, read_videos
 from reelign.training import Policy
-from reelign.training.adapters import ADAPTER_FILE, WEIGHTS_FILE
+from reelign.training.adapters import WEIGHTS_FILE, expert_files
 from reelign.training.asked import check_images
 from reelign.training.caches import uncached_images, uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
@@ -239,11 +239,13 @@ def _files(folder: Path, settings: RunSettings, generator: Generator) -> list[Pa
     saved = sorted({*range(trainer.checkpoint_every, trainer.steps + 1, trainer.checkpoint_every), trainer.steps})
     every = settings.samples.every
     looks = [f"step-{step:06d}.png" for step in range(0, trainer.steps + 1, every)] if every else []
-    whole = [f"{name}/{file}" for name in generator.denoisers for file in ("config.json", WEIGHTS_FILE)]
+    trained = [name for name in generator.denoisers if not settings.experts or name in settings.experts]
+    whole = [f"{name}/{file}" for name in trained for file in ("config.json", WEIGHTS_FILE)]
+    adapters = [file for name, file in expert_files(generator, folder / ADAPTER_FOLDER).items() if name in trained]
     return [
         folder / CONFIG_FILE,
         folder / "metrics.jsonl",
         *(folder / "samples" / look for look in looks),
         *(folder / "checkpoints" / f"step-{step:06d}" for step in saved[-trainer.keep_checkpoints :]),
-        *(folder / ADAPTER_FOLDER / file for file in ([ADAPTER_FILE] if settings.lora else whole)),
+        *(adapters if settings.lora else [folder / ADAPTER_FOLDER / file for file in whole]),
     ]

@@ -36,7 +36,7 @@ from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trai
 from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, file_hash
 from reelign.training.checkpoints import checkpoint_folders
-from reelign.training.policy import check_experts, check_targets
+from reelign.training.policy import check_targets
 from reelign.training.reference_policy import Gated, ReferenceMoves, Scores
 from reelign.training.rollouts import Sampler
 from reelign.training.sharding import wanted_by_launcher
@@ -170,7 +170,6 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
         check_schedule(objective.schedule, generator.path.prediction)
     check_sigma_range(settings, generator)
     check_precision(generator)
-    check_experts(generator, settings.experts)
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     if isinstance(settings.reference, Gated) and not settings.watch.held_out:

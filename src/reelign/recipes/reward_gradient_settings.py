@@ -125,4 +125,5 @@ class RewardGradientSettings(RunSettings):
             shift=self.shift,
             micro_batch_size=self.micro_batch_size,
             seed=self.seed,
+            experts=self.experts,
         )

@@ -19,7 +19,7 @@ from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, content_key, read_videos
 from reelign.training.asked import check_images
 from reelign.training.caches import file_hash
-from reelign.training.policy import check_experts, check_targets
+from reelign.training.policy import check_targets
 
 
 def data_key(settings: AlignSettings, data: PreferenceData) -> str:
@@ -43,7 +43,6 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
     check_images(generator, data.prompts)
     check_sigma_range(settings, generator)
     check_precision(generator)
-    check_experts(generator, settings.experts)
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     if data.segments is not None:
