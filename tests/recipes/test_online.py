@@ -23,16 +23,20 @@ from reelign.evaluation.watch_panel import read_watch
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import VAE, encoders, is_away
 from reelign.objectives import DPO, KTO, RWR, SFT
+from reelign.objectives.anchors import Anchors
 from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_feedback import PanelFeedback, RewardFeedback, Shown
 from reelign.recipes.online_selection import Selection
 from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
+from reelign.recipes.online_step import OnlineStep
+from reelign.recipes.online_stream import OnlineBatch
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.rewards import Videos
 from reelign.rewards.judging import RewardUse
-from reelign.training import TrainerSettings
+from reelign.training import Policy, TrainerSettings
 from reelign.training.looks import read_look
 from reelign.training.reference_policy import EMA, Curriculum, Fixed, Gated
+from reelign.video import write_video
 from training.processes import PROCESSES, run_in_ranks
 
 
@@ -173,6 +177,33 @@ def test_with_overlap_the_first_videos_are_judged_while_the_next_are_sampled(
     assert logged(tmp_path / "beside")[0]["seconds/score"] > 0
 
 
+def test_ahead_the_next_candidates_are_judged_while_a_step_trains(
+    tmp_path: Path, tiny_wan_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge waits with the second step's videos until the first step trains; what looks on finds it done."""
+    training, calls, own = threading.Event(), itertools.count(), OnlineStep.accumulate_gradients
+
+    def told(self: OnlineStep, policy: Policy, batch: OnlineBatch) -> dict[str, float]:
+        training.set()
+        return own(self, policy, batch)
+
+    class Waiting(Light):
+        def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
+            assert next(calls) < 2 or training.wait(20)
+            return super().score(videos, prompts, fps=fps)
+
+    monkeypatch.setattr(OnlineStep, "accumulate_gradients", told)
+    reward = Waiting()
+    align(tmp_path / "ahead", str(tiny_wan_folder), settings(3, ahead=True), reward)
+    rows = logged(tmp_path / "ahead")
+    assert [row["online/staleness"] for row in rows] == [0, 1, 1]
+    assert [row["online/candidates"] for row in rows] == [6, 12, 18]
+    assert len(reward.shapes) == 6  # nothing is sampled that no step will train on
+    align(tmp_path / "turns", str(tiny_wan_folder), settings(1), Light())
+    (alone,) = logged(tmp_path / "turns")
+    assert all(rows[0][name] == alone[name] for name in ("loss", "reward/first", "grad_norm"))
+
+
 def test_what_gives_nothing_is_dropped_counted_and_named(tmp_path: Path, tiny_wan_folder: Path) -> None:
     """Groups are judged one at a time: the first cannot be scored, the next three are alike, and the rest differ."""
     done = align(tmp_path, str(tiny_wan_folder), settings(3), Light(blind=1, equal=3))
@@ -214,10 +245,14 @@ def test_samples_are_trained_on_several_times_with_draws_of_their_own(tmp_path: 
     assert len({row["chosen_error"] for row in rows}) == 4
 
 
-def test_an_interrupted_run_goes_on_with_the_very_samples_it_held(tmp_path: Path, tiny_wan_folder: Path) -> None:
+@pytest.mark.parametrize("ahead", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_interrupted_run_goes_on_with_the_very_samples_it_held(
+    tmp_path: Path, tiny_wan_folder: Path, ahead: bool
+) -> None:
     """A real process that is killed behind its checkpoint, with samples that one more step trains on."""
     model = str(tiny_wan_folder)
     changes = {"steps": 5, "reuse": 3, "reference": Curriculum(every=3), "distance": BaseDistance(anchor=0.1)}
+    changes["ahead"] = ahead
     for folder in (tmp_path / "whole", tmp_path / "killed"):
         process = PROCESSES.Process(target=run, args=(model, folder, changes))
         process.start()
@@ -232,6 +267,7 @@ def test_an_interrupted_run_goes_on_with_the_very_samples_it_held(tmp_path: Path
     for later in [path for path in (killed / "checkpoints").glob("step-*") if path.name != "step-000002"]:
         shutil.rmtree(later)  # the machine was too fast
     assert (killed / "rollouts" / "current-000002.safetensors").exists()
+    assert (killed / "rollouts" / "next-000002.safetensors").exists() is ahead
     process = PROCESSES.Process(target=run, args=(model, tmp_path / "killed", changes))
     process.start()
     process.join()
@@ -243,15 +279,29 @@ def test_an_interrupted_run_goes_on_with_the_very_samples_it_held(tmp_path: Path
 
 
 def test_two_ranks_are_one_process_with_twice_the_prompts(tmp_path: Path, tiny_wan_folder: Path) -> None:
-    """Each rolls out its own prompt, and both train on both."""
-    model, shared = str(tiny_wan_folder), {"steps": 2, "judge": "reward:recipes.online_worlds:Light"}
+    """Each rolls out its own prompt, and both train on both; so with real clips beside them."""
+    model = str(tiny_wan_folder)
+    for number in range(len(PROMPTS)):
+        write_video(tmp_path / f"{number}.mp4", torch.full((9, 3, 16, 16), 0.2 + 0.2 * number), fps=8)
+    clips = "".join(f"{prompt},{number}.mp4\n" for number, prompt in enumerate(PROMPTS))
+    (tmp_path / "real.csv").write_text(f"prompt,video\n{clips}")
+    shared = {
+        "steps": 2,
+        "judge": "reward:recipes.online_worlds:Light",
+        "anchors": Anchors(real=0.5),
+        "real": str(tmp_path / "real.csv"),
+    }
     process = PROCESSES.Process(target=run, args=(model, tmp_path / "alone", {**shared, "prompts": 2}))
     process.start()
     process.join()
     assert process.exitcode == 0
     run_in_ranks(run, model, tmp_path / "both", {**shared, "prompts": 1}, folder=tmp_path / "both")
     for row, again in zip(logged(tmp_path / "alone"), logged(tmp_path / "both"), strict=True):
-        for name in ("online/samples", "online/candidates", "reward/first", "loss", "base_distance", "grad_norm"):
+        assert row["real_error"] > 0
+        for name in (
+            *("online/samples", "online/candidates", "reward/first"),
+            *("loss", "real_error", "base_distance", "grad_norm"),
+        ):
             if name in row:
                 assert again[name] == pytest.approx(row[name], rel=1e-3, abs=1e-5), name
 

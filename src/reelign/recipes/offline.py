@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO
 from reelign.recipes.generation import GenerateSettings, Sampling
-from reelign.recipes.plans import Planner
+from reelign.recipes.plans import Plan, Planner
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
@@ -117,20 +118,35 @@ def align(
     if ranks.main:
         # Last, so that whatever is refused leaves no run of that name behind.
         claim_run(folder, content)
+    wanted = Trackers(settings.trackers if ranks.main else (), folder, content)
+    trainer, started_from = _trained(policy, plan, settings, folder, wanted, monitors, samples)
+    return Aligned(
+        folder, folder / ADAPTER_FOLDER, plan.samples, left_out(settings, kept), started_from, trainer.verdict()
+    )
+
+
+def _trained(
+    policy: Policy,
+    plan: Plan,
+    settings: AlignSettings,
+    folder: Path,
+    wanted: Trackers,
+    watch: list[Monitor],
+    samples: list[SampleVideos],
+) -> tuple[Trainer[Any], int]:
+    """Run the loop with all that looks on, and save what it came to; the trainer, and the step it went on from."""
     title = f"align {settings.run}"
-    with Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
+    with wanted as trackers:
         for each in samples:
             each.trackers = trackers
             each.begin(policy)
-        monitors += [*samples, trackers]
+        monitors = [*watch, *samples, trackers]
         trainer = Trainer(policy, plan.stream, plan.step, settings.trainer, folder, title=title, monitors=monitors)
         started_from = trainer.train()
     if trainer.ema:
         policy.load_state_dict(trainer.ema)
     policy.save(folder / ADAPTER_FOLDER)
-    return Aligned(
-        folder, folder / ADAPTER_FOLDER, plan.samples, left_out(settings, kept), started_from, trainer.verdict()
-    )
+    return trainer, started_from
 
 
 def _samples(

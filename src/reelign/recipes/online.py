@@ -22,7 +22,7 @@ from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.online_feedback import Feedback, RewardFeedback, check_feedback, open_feedback
 from reelign.recipes.online_settings import OnlineSettings
-from reelign.recipes.online_step import OnlineStep
+from reelign.recipes.online_step import OnlineStep, Settles
 from reelign.recipes.online_stream import OnlineStream
 from reelign.recipes.preference_data import real_videos
 from reelign.recipes.run_config import check_claim, claim_run, model_content
@@ -72,12 +72,7 @@ def align_online(
     folder = workspace.root / "runs" / settings.run
     content = {**model_content(generator), "data": _data_key(settings, prompts, how), "align": asdict(settings)}
     feedback = feedback or open_feedback(settings.judge, feedback_settings(settings))
-    settings.selection.of(feedback.dimensions)
-    if settings.overlap and not feedback.reads_pixels:
-        raise ReelignError(
-            f"{settings.judge} reads latents through the very denoiser that samples, and cannot judge beside it.",
-            "Set overlap=false.",
-        )
+    _check_opened(settings, feedback)
     with ranks.first():
         if ranks.main:
             check_claim(folder, content, OnlineSettings)
@@ -104,22 +99,37 @@ def align_online(
     step = OnlineStep(objective_step(settings, elements), settings)
     if ranks.main:
         claim_run(folder, content, OnlineSettings)
+    trackers = Trackers(settings.trackers if ranks.main else (), folder, content)
+    return _trained(stream, step, folder, trackers, references, [watch] if watch else [], samples)
+
+
+def _trained(
+    stream: OnlineStream,
+    step: OnlineStep,
+    folder: Path,
+    wanted: Trackers,
+    references: ReferenceMoves,
+    watch: list[Watch],
+    samples: list[SampleVideos],
+) -> Aligned:
+    """Run the loop with all that looks on, and save what it came to: the best look's weights after a roll-back."""
+    policy, settings = stream.policy, stream.settings
+    onlookers: list[SampleVideos | Watch] = [*samples, *watch]
     with ExitStack() as held:
-        trackers = held.enter_context(Trackers(settings.trackers if ranks.main else (), folder, content))
-        if feedback.reads_pixels or watch is not None:
-            held.enter_context(holding(generator, VAE))
-        monitors: list[Monitor] = [*([watch] if watch else []), references, *samples]
-        onlookers: list[SampleVideos | Watch] = [*samples, *([watch] if watch else [])]
+        trackers = held.enter_context(wanted)
+        if stream.feedback.reads_pixels or watch:
+            held.enter_context(holding(policy.generator, VAE))
         for each in onlookers:
             each.trackers = trackers
             each.begin(policy)
         if not checkpoint_folders(folder / "checkpoints"):
             references.begin(policy)
-        monitors.append(trackers)
+        settles = [Settles(stream)] if settings.ahead else []
+        monitors: list[Monitor] = [*settles, *watch, references, *samples, trackers]
         title = f"align {settings.run}"
         trainer = Trainer(policy, stream, step, settings.trainer, folder, title=title, monitors=monitors)
         started_from = trainer.train()
-    if not (watch is not None and watch.restore(policy)) and trainer.ema:
+    if not any(each.restore(policy) for each in watch) and trainer.ema:
         policy.load_state_dict(trainer.ema)
     policy.save(folder / ADAPTER_FOLDER)
     made = stream.counts.samples
@@ -184,6 +194,16 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
     check_images(generator, prompts)
     warn_of_shared(prompts, workspace.asked_in("held_out"))
     return prompts
+
+
+def _check_opened(settings: OnlineSettings, feedback: Feedback) -> None:
+    """Refuse what only the open judge tells: a dimension that it lacks, or that it cannot judge beside the sampler."""
+    settings.selection.of(feedback.dimensions)
+    if (settings.overlap or settings.ahead) and not feedback.reads_pixels:
+        raise ReelignError(
+            f"{settings.judge} reads latents through the very denoiser that samples, and cannot judge beside it.",
+            "Set overlap=false and ahead=false.",
+        )
 
 
 def feedback_settings(settings: OnlineSettings) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class OnlineSettings(StepSettings):
     overlap: bool = False
     """Judge what is sampled while the next candidates are: worth it where the judge is on a device or machine of its
     own. The same scores, and samples, either way."""
+    ahead: bool = False
+    """Sample a step's candidates before the step before it trains, and judge them while it does: for a judge on a
+    device or machine of its own that takes about as long as the training. Samples are a step stale, which is logged."""
     reuse: int = 1
     """Steps that train on the same samples, each with draws of its own; above 1 they are stale from the second on."""
     patience: int = 10

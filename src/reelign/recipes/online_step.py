@@ -9,7 +9,7 @@ import torch
 from reelign.diffusion.seeds import seed_from
 from reelign.recipes.draws import draw_for, micro_batches
 from reelign.recipes.online_settings import OnlineSettings
-from reelign.recipes.online_stream import OnlineBatch
+from reelign.recipes.online_stream import OnlineBatch, OnlineStream
 from reelign.recipes.video_steps import AnchoredBatch
 from reelign.training import PairBatch, Policy, Stateful, Step, VideoBatch, base_distance
 
@@ -64,3 +64,23 @@ class OnlineStep:
         self.steps = state["steps"]
         if isinstance(self.inner, Stateful):
             self.inner.load_state_dict(state["inner"])
+
+
+class Settles:
+    """A monitor before all others: what looks on after a step decodes and scores alone, as does a checkpoint."""
+
+    def __init__(self, stream: OnlineStream) -> None:
+        self.stream = stream
+
+    def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
+        self.stream.settle()
+        return {}
+
+    def verdict(self) -> str | None:
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is nothing to remember."""

@@ -88,12 +88,19 @@ class Sampler:
             groups: all of as many candidates.
             weights: which of its weights; `base` for the model as it was before any training.
         """
-        together = max(1, self.batch_size // len(groups[0].seeds))
-        for start in range(0, len(groups), together):
-            part = list(groups[start : start + together])
+        for rows in self._together(groups):
+            part = list(groups[rows])
             with policy.using(weights):
                 latents = torch.cat(list(self._sampled(policy.generator, part)))
             yield Rollout(part, latents.unflatten(0, (len(part), -1)))
+
+    def parts(self, groups: Sequence[Group], latents: Tensor) -> list[Rollout]:
+        """Candidates (groups, candidates, ...) that were sampled before, in the parts in which `roll_out` gave them."""
+        return [Rollout(list(groups[rows]), latents[rows]) for rows in self._together(groups)]
+
+    def _together(self, groups: Sequence[Group]) -> list[slice]:
+        size = max(1, self.batch_size // len(groups[0].seeds))
+        return [slice(start, start + size) for start in range(0, len(groups), size)]
 
     def _sampled(self, generator: Generator, groups: list[Group]) -> Iterator[Tensor]:
         rows = torch.tensor([group.row for group in groups for _ in group.seeds])
