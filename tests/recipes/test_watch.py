@@ -161,12 +161,13 @@ def test_what_rises_together_goes_on_and_moves_the_best_look(
     fresh = load_generator(str(tiny_wan_folder))
     load_adapter(fresh, watch.best)
     rows = torch.tensor([0])
+    own, negative = watch.looker.sides.take(rows)
     latents = fresh.sample(
-        watch.looker.conditioning.take(rows),
+        own,
         [watch.looker.seeds[0]],
         watch.looker.sampling.size,
         steps=2,
-        guidance=Guidance(3.0, watch.looker.conditioning.take(rows + len(watch.looker.prompts))),
+        guidance=Guidance(3.0, negative),
     )
     assert float(fresh.decode(latents).mean()) / 100 + 1.0 == pytest.approx(
         float(watch.look(policy).training[0]), abs=1e-5
