@@ -63,7 +63,9 @@ def family_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: models / name for name in FAMILIES}
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow if name == "videocrafter2" else ()) for name in FAMILIES]
+)
 def family_folder(request: pytest.FixtureRequest, family_folders: dict[str, Path]) -> Path:
     return family_folders[request.param]
 
