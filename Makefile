@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+WORKERS ?= 2
 # On few cores, threads that spin while they wait cost more than they give.
 export OMP_WAIT_POLICY ?= passive
 
@@ -16,7 +17,8 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu and not alone"
+	$(BIN)/pytest -m alone
 
 test-slow: $(VENV)/test.stamp
 	./tools/system_packages

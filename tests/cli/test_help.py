@@ -24,6 +24,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
         assert re.search(rf"\b{name}\b", result.out), name
 
 
+@pytest.mark.alone
 def test_help_answers_within_0_3_s_of_cpu() -> None:
     spent = []
     for _ in range(ATTEMPTS):
