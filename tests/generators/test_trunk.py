@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from generators.tiny import save_cogvideox, save_modelscope
+from generators.tiny_hunyuan import save_hunyuan
+from generators.tiny_hunyuan15 import save_hunyuan15
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
 from reelign.errors import ReelignError
@@ -17,7 +19,7 @@ from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.trunk import block_count, checkpoint_blocks, features, make_trunk, weights_mark
 from reelign.training import LoRA, Policy
 
-FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope", "ltx", "mochi")
+FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope", "hunyuan", "hunyuan15", "ltx", "mochi")
 LISTS = {"wan": "blocks", "modelscope": "down_blocks"}
 """Where the others' blocks are not `transformer_blocks`."""
 
@@ -28,6 +30,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_wan_folder: Path) -> 
     save_cogvideox(root / "cogvideox-2b", rotary=False)
     save_cogvideox(root / "cogvideox-5b", rotary=True)
     save_modelscope(root / "modelscope")
+    save_hunyuan(root / "hunyuan")
+    save_hunyuan15(root / "hunyuan15")
     save_ltx(root / "ltx")
     save_mochi(root / "mochi")
     return {"wan": tiny_wan_folder, **{name: root / name for name in FAMILIES[1:]}}

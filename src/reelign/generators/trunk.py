@@ -40,6 +40,10 @@ class TrunkParts:
 
 TRUNKS: dict[str, TrunkParts] = {
     "CogVideoXTransformer3DModel": TrunkParts("transformer_blocks", "norm_final", ("norm_out", "proj_out")),
+    "HunyuanVideo15Transformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
+    "HunyuanVideoTransformer3DModel": TrunkParts(
+        "transformer_blocks", "norm_out", ("single_transformer_blocks", "proj_out")
+    ),
     "STDiT3": TrunkParts("spatial_blocks", "final_layer", (), beside=("temporal_blocks",)),
     "LTXVideoTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
     "MochiTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
@@ -110,6 +114,8 @@ def make_trunk(generator: Generator, blocks: int, *, weights: Literal["shared", 
     # Methods bound to the denoiser would bring all of it into a copy.
     view.__dict__ = {name: each for name, each in vars(denoiser).items() if not inspect.ismethod(each)}
     kept = {name: each for name, each in denoiser._modules.items() if name not in parts.behind}
+    # A list that the forward walks on its way to the end is there, and empty.
+    kept |= {name: nn.ModuleList() for name in parts.behind if isinstance(denoiser._modules[name], nn.ModuleList)}
     for name in (parts.blocks, *parts.beside):
         kept[name] = nn.ModuleList(list(getattr(denoiser, name))[:blocks])
     kept[parts.end] = _End()
