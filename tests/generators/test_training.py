@@ -16,7 +16,7 @@ from reelign.objectives.dpo import DPO
 from reelign.training import Draw, LoRA, Policy, load_adapter, velocity_errors
 from reelign.training.staged_decode import DecodeSettings, decoded_gradient
 
-FAMILIES = ("cogvideox-1.5", "wan22-ti2v", "hunyuan", "hunyuan15", "ltx", "mochi")
+FAMILIES = ("cogvideox-1.5", "wan22-ti2v", "hunyuan", "hunyuan15", "ltx", "mochi", "opensora")
 STEPS = 4
 
 
