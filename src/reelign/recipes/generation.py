@@ -100,6 +100,19 @@ class Sampling:
         }
 
 
+def refuse_guide(sampling: GenerateSettings | None) -> None:
+    """Refuse a guide for rollouts: it would bend videos that a policy is to learn from as its own.
+
+    Raises:
+        ReelignError: the guide weighs something.
+    """
+    if sampling is not None and sampling.guide.active:
+        raise ReelignError(
+            "A guide bends the videos of `generate`, and training makes its own from the policy as it stands.",
+            "Leave generate.guide out of reelign.yaml while this trains, and give --guide to what samples afterwards.",
+        )
+
+
 class Candidates:
     """Samples candidates, with their prompts, and images where they have them, encoded a few at a time as they come.
 

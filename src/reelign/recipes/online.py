@@ -17,7 +17,7 @@ from reelign.generators.encoders import VAE, holding
 from reelign.objectives import DPO, KTO, check_schedule
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
-from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.online_feedback import Feedback, RewardFeedback, check_feedback, open_feedback
@@ -66,6 +66,7 @@ def align_online(
     Raises:
         ReelignError: no prompts, an unknown judge, a size that the model cannot make, or a run's name that is taken.
     """
+    refuse_guide(sampling)
     prompts = check_online(workspace, generator, settings, limit)
     how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
     looks = Sampling.resolve(sampling or GenerateSettings(), generator)
@@ -150,6 +151,7 @@ def dry_run_online(
     Raises:
         ReelignError: whatever can be refused so.
     """
+    refuse_guide(sampling)
     check_online(workspace, generator, settings, limit)
     over = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(over, generator)
