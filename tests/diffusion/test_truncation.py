@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reelign.diffusion.steps import DDIM, Euler, step_noise
 from reelign.diffusion.truncation import (
     LastSteps,
+    NoisyStep,
     OneStep,
     RandomSteps,
     Renoised,
@@ -134,6 +135,15 @@ def test_one_step_ends_with_the_estimate_of_the_clean_latents() -> None:
     assert model.slope.grad.item() == pytest.approx(-0.5 * at, rel=1e-6)
 
 
+def test_a_noisy_route_ends_behind_its_one_graded_step() -> None:
+    chance, ends = torch.Generator().manual_seed(0), {}
+    for _ in range(40):
+        route = NoisyStep(window=(0.6, 1.0)).route(SIGMAS, chance)  # the steps 3 and 4 of 5
+        assert route.graded == 1
+        ends[route.steps] = (torch.equal(route.sigmas, SIGMAS[: route.steps + 1]), route.noisy)
+    assert ends == {4: (True, True), 5: (True, False)}  # behind the last there is no noise
+
+
 def test_renoising_runs_the_whole_schedule_first() -> None:
     route = Renoised(times=3).route(SIGMAS, torch.Generator())
     assert (route.prefix, route.graded, route.renoisings) == (5, 1, 3)
@@ -162,3 +172,5 @@ def test_impossible_settings_are_refused(kind: type) -> None:
         kind(**{word: 0})
     with pytest.raises(ValueError, match="window must be"):
         OneStep(window=(0.9, 0.2))
+    with pytest.raises(ValueError, match="window must be"):
+        NoisyStep(window=(0.0, 1.2))

@@ -8,6 +8,7 @@ With z_0 the start, z_{i+1} = step_i(z_i) and N steps, the gradient of r(z_N) wi
     renoised  the finished sample, noised again to the last step's level n times and denoised by that step: DRaFT-LV
     one_step  a random late step, then the one-step estimate of the clean latents: ReFL (Xu et al. 2023,
               arXiv:2304.05977). The estimate `z - sigma·velocity` is the Euler step from that level to the clean end
+    noisy     one random step, and the rollout ends behind it: PRFL (arXiv:2511.21541), for rewards on noisy latents
 
 What comes before runs without gradients. The one-step estimate and the last step make each of these the same thing:
 levels to visit, and a number of steps at their end that carry gradient.
@@ -88,23 +89,30 @@ class OneStep:
     """Which steps, as shares of the schedule; ReFL's are the steps 30 to 39 of 40."""
 
     def __post_init__(self) -> None:
-        low, high = self.window
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"window must be two increasing shares in [0, 1], got {self.window}")
+        _check_window(self.window)
 
     def route(self, sigmas: Tensor, chance: torch.Generator) -> Route:
-        steps = len(sigmas) - 1
-        first, end = (round(share * steps) for share in self.window)
-        if first == end:
-            raise ReelignError(
-                f"gradient.window={list(self.window)} holds none of the schedule's {steps} steps.",
-                "Widen it, or sample in more steps.",
-            )
-        at = first + int(torch.randint(end - first, (), generator=chance))
+        at = _step_within(self.window, sigmas, chance)
         return Route(torch.cat([sigmas[: at + 1], sigmas[-1:]]), 1, estimate=True)
 
 
-Truncation = LastSteps | RandomSteps | Renoised | OneStep
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoisyStep:
+    """Gradient through one random step, behind which a latent reward reads the latents as noisy as they are."""
+
+    name: Literal["noisy"] = "noisy"
+    window: tuple[float, float] = (0.0, 1.0)
+    """Which steps, as shares of the schedule. Early ones settle layout and motion, and cost the fewest steps before."""
+
+    def __post_init__(self) -> None:
+        _check_window(self.window)
+
+    def route(self, sigmas: Tensor, chance: torch.Generator) -> Route:
+        end = _step_within(self.window, sigmas, chance) + 2
+        return Route(sigmas[:end], 1, noisy=end < len(sigmas))
+
+
+Truncation = LastSteps | RandomSteps | Renoised | OneStep | NoisyStep
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,8 @@ class Route:
     """How often the finished sample is noised again for the graded step; 0 goes on from where the prefix ended."""
     estimate: bool = False
     """Whether the last step is an estimate: no sampler's noise belongs in it."""
+    noisy: bool = False
+    """Whether the rollout ends above the clean end of the schedule."""
 
     @property
     def steps(self) -> int:
@@ -212,3 +222,21 @@ def _check_steps(field: str, wanted: int, sigmas: Tensor) -> None:
             f"{field}={wanted} asks for a gradient through more steps than the schedule's {steps}.",
             f"Set it to at most {steps}, or sample in more steps (num_inference_steps under generate).",
         )
+
+
+def _check_window(window: tuple[float, float]) -> None:
+    low, high = window
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"window must be two increasing shares in [0, 1], got {window}")
+
+
+def _step_within(window: tuple[float, float], sigmas: Tensor, chance: torch.Generator) -> int:
+    """The index of a step drawn evenly from those between two shares of the schedule."""
+    steps = len(sigmas) - 1
+    first, end = (round(share * steps) for share in window)
+    if first == end:
+        raise ReelignError(
+            f"gradient.window={list(window)} holds none of the schedule's {steps} steps.",
+            "Widen it, or sample in more steps.",
+        )
+    return first + int(torch.randint(end - first, (), generator=chance))

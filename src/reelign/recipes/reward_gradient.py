@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
-from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.preference_data import real_videos
+from reelign.recipes.reward_gradient_latent import LatentLoss, check_latent, folder_of, latent_content, open_latent
 from reelign.recipes.reward_gradient_scoring import PixelLoss, check_choice, open_choice, weights_of
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
-from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
+from reelign.recipes.reward_gradient_step import RewardGradientStep, chosen_frames, route_for
 from reelign.recipes.reward_gradient_stream import rollout_stream
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
@@ -30,7 +32,6 @@ from reelign.recipes.training_samples import check_precision
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep
 from reelign.recipes.watch import Watch, make_watch
 from reelign.records import Workspace, content_key, prompt_content, read_videos
-from reelign.rewards.base import Reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Step, Stream, Trainer, VideoBatch
 from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, cached_texts, file_hash
@@ -61,6 +62,7 @@ def align_by_reward_gradient(
         ReelignError: a reward without a gradient, more steps with gradient than there are, frames outside the clip, no
             prompts, or a run's name that is taken by one with other settings.
     """
+    refuse_guide(sampling)
     how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
     finished = Sampling.resolve(sampling or GenerateSettings(), generator)
     check_reward_gradient(generator, settings, how)
@@ -72,11 +74,11 @@ def align_by_reward_gradient(
         content = run_content(generator, settings, how, prompts)
         if ranks.main:
             check_claim(folder, content, RewardGradientSettings)
-        reward = open_choice(settings.reward)
+        loss = _loss(generator, settings, how)
         step, stream = _parts(
-            workspace, generator, replace(settings, batch_size=settings.batch_size * ranks.count), how, prompts, reward
+            workspace, generator, replace(settings, batch_size=settings.batch_size * ranks.count), how, prompts, loss
         )
-        watch = _watch(workspace, generator, settings, reward, finished, folder)
+        watch = _watch(workspace, generator, settings, loss, finished, folder)
         samples = _samples(workspace, generator, settings, prompts, finished)
     sharded = settings.trainer.sharded or wanted_by_launcher()
     asks = bool(settings.objective.reference or samples or watch)
@@ -92,7 +94,10 @@ def align_by_reward_gradient(
     if ranks.main:
         # Last, so that whatever is refused leaves no run of that name behind.
         claim_run(folder, content, RewardGradientSettings)
-    with holding(generator, VAE), Trackers(settings.trackers if ranks.main else (), folder, content) as trackers:
+    with ExitStack() as held:
+        if isinstance(loss, PixelLoss) or watch:
+            held.enter_context(holding(generator, VAE))
+        trackers = held.enter_context(Trackers(settings.trackers if ranks.main else (), folder, content))
         lookers: list[SampleVideos | Watch] = [*samples, *watch]
         for each in lookers:
             each.trackers = trackers
@@ -116,7 +121,11 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
         ReelignError: as `align_by_reward_gradient`.
     """
     check_trackers(settings.trackers)
-    check_choice(settings.reward)
+    latent = folder_of(settings)
+    if latent is None:
+        check_choice(settings.reward)
+    else:
+        check_latent(latent, generator, settings)
     check_precision(generator)
     check_experts(generator, settings.experts)
     if settings.lora is not None:
@@ -133,7 +142,7 @@ def run_content(
     """All that decides what a run comes to."""
     real = [[each.prompt, file_hash(each.video)] for each in read_videos(Path(settings.real))] if settings.real else []
     data = content_key([prompt_content(prompt) for prompt in prompts], sampling.as_dict(), *real)
-    return {**model_content(generator), "data": data, "align": asdict(settings)}
+    return {**model_content(generator), "data": data, **latent_content(settings), "align": asdict(settings)}
 
 
 def plan_reward_gradient(
@@ -150,6 +159,7 @@ def plan_reward_gradient(
     Raises:
         ReelignError: whatever it would refuse of these.
     """
+    refuse_guide(sampling)
     given = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(given, generator)
     route = check_reward_gradient(generator, settings, how)
@@ -160,6 +170,7 @@ def plan_reward_gradient(
         f"denoiser a step{again}",
         f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
         f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
+        *(() if folder_of(settings) is None else ("  the reward reads latents: nothing is decoded for it",)),
     )
     return dry_run_on_prompts(workspace, generator, settings, sampling=given, limit=limit, anew=anew, told=told)
 
@@ -175,6 +186,18 @@ def _length(settings: RewardGradientSettings) -> str:
             return f"the last, {gradient.times} times"
         case "one_step":
             return "a random late one"
+        case "noisy":
+            return "any one"
+
+
+def _loss(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> PixelLoss | LatentLoss:
+    """The reward, opened, as what is trained on."""
+    latent = folder_of(settings)
+    if latent is not None:
+        return open_latent(latent, generator, settings)
+    reward = open_choice(settings.reward)
+    weights = weights_of(settings.objective, reward)
+    return PixelLoss(reward, settings.objective, weights, settings.frames, sampling.fps)
 
 
 def _parts(
@@ -183,15 +206,16 @@ def _parts(
     settings: RewardGradientSettings,
     sampling: Sampling,
     prompts: list[str],
-    reward: Reward,
+    loss: PixelLoss | LatentLoss,
 ) -> tuple[Step[Any], Stream[Any]]:
     """The step and its batches, anchors beside them."""
     texts = workspace.root / "cache" / "text"
     negative = cached_texts([sampling.negative_prompt], generator, texts)
-    loss = PixelLoss(reward, settings.objective, weights_of(settings.objective, reward), settings.frames, sampling.fps)
     climb = RewardGradientStep(loss, settings, sampling, negative)
-    # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
-    climb.frames(generator, generator.latent_shape(sampling.size)[1], generator_from(settings.seed, "check"))
+    if isinstance(loss, PixelLoss):
+        # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
+        count = generator.latent_shape(sampling.size)[1]
+        chosen_frames(loss, generator, settings, count, generator_from(settings.seed, "check"))
     real: Tensor | None = None
     if settings.real:
         real, own, rows, names = real_videos(Path(settings.real), generator, workspace.root / "cache")
@@ -232,15 +256,24 @@ def _watch(
     workspace: Workspace,
     generator: Generator,
     settings: RewardGradientSettings,
-    reward: Reward,
+    loss: PixelLoss | LatentLoss,
     sampling: Sampling,
     folder: Path,
 ) -> list[Watch]:
     if not settings.watch.every:
         return []
-    title = f"align {settings.run}"
     return [
-        make_watch(workspace, generator, settings.watch, training=reward, sampling=sampling, folder=folder, title=title)
+        make_watch(
+            workspace,
+            generator,
+            settings.watch,
+            # Of what reads no pixels the metrics have the reward; the looks are at what training does not see.
+            training=loss.reward if isinstance(loss, PixelLoss) else None,
+            judges=() if isinstance(loss, PixelLoss) else (loss.reward.name,),
+            sampling=sampling,
+            folder=folder,
+            title=f"align {settings.run}",
+        )
     ]
 
 

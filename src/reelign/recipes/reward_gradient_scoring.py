@@ -1,11 +1,11 @@
-"""A reward as a loss on pixels: opened and checked, weighted, with its failures counted and its gradient looked at."""
+"""A reward as a loss: opened and checked, weighted, with its failures counted and its gradient looked at."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,19 @@ from reelign.rewards.table import REWARDS
 from reelign.rewards.transforms import weighted_sum
 
 log = logging.getLogger(__name__)
+
+
+class Scores(Protocol):
+    """What every reward says of itself, on pixels or on latents."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
+
+
+R = TypeVar("R", bound=Scores)
 
 
 def differentiable_rewards() -> list[str]:
@@ -58,7 +71,7 @@ def _not_differentiable(name: str) -> ReelignError:
     )
 
 
-def weights_of(objective: RewardGradient, reward: Reward) -> Mapping[str, float]:
+def weights_of(objective: RewardGradient, reward: Scores) -> Mapping[str, float]:
     """The weights of a reward's dimensions in what is maximised.
 
     Raises:
@@ -83,25 +96,88 @@ def weights_of(objective: RewardGradient, reward: Reward) -> Mapping[str, float]
 
 
 @dataclass
-class PixelLoss:
-    """From pixels to the loss that is trained, and what was seen on the way.
+class RewardLoss(Generic[R]):
+    """From scores to the loss that is trained, and what was seen on the way.
 
     Args:
         reward: the open reward.
         objective: cap and scale.
         weights: of its dimensions (`weights_of`).
+    """
+
+    reward: R
+    objective: RewardGradient
+    weights: Mapping[str, float]
+    failures: Failures = field(default_factory=Failures, kw_only=True)
+    looked: bool = field(default=False, kw_only=True)
+    """Whether a first batch has shown that a gradient comes back."""
+
+    def of_scores(
+        self, scores: dict[str, Tensor], seen: Tensor, names: list[str], scale: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a micro-batch, summed over its videos and times `scale`, and its scores {dimension: (videos,)}.
+
+        Videos without a score are counted, named and left out: neither value nor gradient of theirs goes in.
+
+        Args:
+            scores: {dimension: (videos,)} with their graph.
+            seen: what the reward read, (B, ...) in five dimensions.
+            names: of each video.
+            scale: such as one over the videos of the whole batch.
+        """
+        reward = weighted_sum(scores, self.weights)
+        there = self._count({name: scores[name] for name in self.weights if self.weights[name]}, names)
+        if not reward.requires_grad:
+            raise self._detached()
+        losses = self.objective(reward[there])
+        # A failed video may have no finite derivative either, and 0 · NaN is NaN.
+        seen.register_hook(lambda gradient: torch.where(there.view(-1, 1, 1, 1, 1), gradient, 0.0))
+        if not self.looked:
+            self._look(losses, seen)
+        return scale * losses.sum(), {name: values.detach().float() for name, values in scores.items()}
+
+    def _count(self, scores: dict[str, Tensor], names: list[str]) -> Tensor:
+        """Which videos have a score; a newly failed one is told."""
+        known = set(self.failures.samples)
+        there = self.failures.add({name: values.detach() for name, values in scores.items()}, names)
+        for name in self.failures.samples:
+            if name not in known:
+                log.warning("the reward %s could not score %s; it is left out", self.reward.name, name)
+        return there
+
+    def _look(self, losses: Tensor, seen: Tensor) -> None:
+        """Whether a gradient comes back to every video that still has something to gain; asked of the first batch."""
+        if not len(losses):
+            raise ReelignError(
+                f"The reward {self.reward.name!r} could not score a single video of the first batch: {self.failures}.",
+                "Look at these videos (reelign sample), or try the reward on a file: reelign rewards score.",
+            )
+        (gradient,) = torch.autograd.grad(losses.sum(), seen, retain_graph=True, allow_unused=True)
+        # At its cap a video rightly has none.
+        wanting = self.objective.cap is None or bool((losses > 0).any())
+        if gradient is None or (wanting and not bool(gradient.any())):
+            raise self._detached()
+        self.looked = True
+
+    def _detached(self) -> ReelignError:
+        return ReelignError(
+            f"No gradient of the reward {self.reward.name!r} reached the pixels: somewhere it detaches what it is "
+            "given, or rounds it.",
+            f"Those known to pass it on: {', '.join(differentiable_rewards())}.",
+        )
+
+
+@dataclass
+class PixelLoss(RewardLoss[Reward]):
+    """From pixels to the loss.
+
+    Args:
         frames: for the attenuation.
         fps: of the whole clips.
     """
 
-    reward: Reward
-    objective: RewardGradient
-    weights: Mapping[str, float]
     frames: FrameChoice
     fps: float
-    failures: Failures = field(default_factory=Failures)
-    looked: bool = False
-    """Whether a first batch has shown that a gradient comes back."""
 
     def __post_init__(self) -> None:
         if self.frames.attenuation and self.reward.frames_needed > 1:
@@ -114,9 +190,7 @@ class PixelLoss:
     def __call__(
         self, video: Tensor, prompts: list[str], names: list[str], chosen: list[int] | None, clip: int, scale: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a micro-batch, summed over its videos and times `scale`, and its scores {dimension: (videos,)}.
-
-        Videos without a score are counted, named and left out: neither value nor gradient of theirs goes in.
+        """The loss of a micro-batch and its scores, as `of_scores`.
 
         Args:
             video: (B, F, 3, H, W) with its graph.
@@ -125,17 +199,7 @@ class PixelLoss:
             clip: how many frames the whole clip has.
             scale: such as one over the videos of the whole batch.
         """
-        scores = self._scores(video, prompts, chosen, clip)
-        reward = weighted_sum(scores, self.weights)
-        there = self._count({name: scores[name] for name in self.weights if self.weights[name]}, names)
-        if not reward.requires_grad:
-            raise self._detached()
-        losses = self.objective(reward[there])
-        # A failed video may have no finite derivative either, and 0 · NaN is NaN.
-        video.register_hook(lambda gradient: torch.where(there.view(-1, 1, 1, 1, 1), gradient, 0.0))
-        if not self.looked:
-            self._look(losses, video)
-        return scale * losses.sum(), {name: values.detach().float() for name, values in scores.items()}
+        return self.of_scores(self._scores(video, prompts, chosen, clip), video, names, scale)
 
     def _scores(self, video: Tensor, prompts: list[str], chosen: list[int] | None, clip: int) -> dict[str, Tensor]:
         fps = frame_rate(chosen, self.fps) if chosen is not None and self.frames.count is not None else self.fps
@@ -150,36 +214,6 @@ class PixelLoss:
             name: attenuated_mean(values.unflatten(0, (-1, count)), places.to(values), rate=self.frames.attenuation)
             for name, values in singly.items()
         }
-
-    def _count(self, scores: dict[str, Tensor], names: list[str]) -> Tensor:
-        """Which videos have a score; a newly failed one is told."""
-        known = set(self.failures.samples)
-        there = self.failures.add({name: values.detach() for name, values in scores.items()}, names)
-        for name in self.failures.samples:
-            if name not in known:
-                log.warning("the reward %s could not score %s; it is left out", self.reward.name, name)
-        return there
-
-    def _look(self, losses: Tensor, video: Tensor) -> None:
-        """Whether a gradient comes back to every video that still has something to gain; asked of the first batch."""
-        if not len(losses):
-            raise ReelignError(
-                f"The reward {self.reward.name!r} could not score a single video of the first batch: {self.failures}.",
-                "Look at these videos (reelign sample), or try the reward on a file: reelign rewards score.",
-            )
-        (gradient,) = torch.autograd.grad(losses.sum(), video, retain_graph=True, allow_unused=True)
-        # At its cap a video rightly has none.
-        wanting = self.objective.cap is None or bool((losses > 0).any())
-        if gradient is None or (wanting and not bool(gradient.any())):
-            raise self._detached()
-        self.looked = True
-
-    def _detached(self) -> ReelignError:
-        return ReelignError(
-            f"No gradient of the reward {self.reward.name!r} reached the pixels: somewhere it detaches what it is "
-            "given, or rounds it.",
-            f"Those known to pass it on: {', '.join(differentiable_rewards())}.",
-        )
 
 
 def checkpoint_models(reward: Reward) -> None:

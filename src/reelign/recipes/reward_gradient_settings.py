@@ -10,7 +10,7 @@ from pydantic import Field
 
 from reelign.diffusion.noise_levels import Distribution
 from reelign.diffusion.steps import DDIM, EDMEuler, Euler
-from reelign.diffusion.truncation import LastSteps, OneStep, RandomSteps, Renoised
+from reelign.diffusion.truncation import LastSteps, NoisyStep, OneStep, RandomSteps, Renoised
 from reelign.objectives import SFT, Anchors
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.generation import GenerateSettings
@@ -19,7 +19,7 @@ from reelign.recipes.settings import RunSettings, StepSettings
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.training.staged_decode import DecodeSettings
 
-Gradient = Annotated[LastSteps | RandomSteps | Renoised | OneStep, Field(discriminator="name")]
+Gradient = Annotated[LastSteps | RandomSteps | Renoised | OneStep | NoisyStep, Field(discriminator="name")]
 Sampler = Annotated[Euler | DDIM | EDMEuler, Field(discriminator="name")]
 
 
@@ -28,7 +28,8 @@ class RewardChoice:
     """The reward that is maximised."""
 
     name: str = "aesthetic"
-    """A differentiable one: a name, `composed` for several with weights, or `package.module:object`."""
+    """A differentiable one: a name, `composed` for several with weights, `package.module:object`, or `latent:FOLDER` of
+    a latent reward, for which nothing is decoded."""
     options: dict[str, Any] = field(default_factory=dict)
     """What it is opened with, such as `model`; of a composed one its `parts`."""
     checkpointing: bool = False
@@ -113,6 +114,10 @@ class RewardGradientSettings(RunSettings):
             raise ValueError(f"decode.frames is chosen at every step, got {self.decode.frames}; set frames instead")
         if self.graph == "held" and self.gradient.name == "renoised":
             raise ValueError("graph must be step with gradient.name=renoised, whose noisings are decoded in turn")
+        if self.gradient.name == "noisy" and not self.reward.name.startswith("latent:"):
+            raise ValueError(f"gradient.name=noisy needs a reward on latents, latent:FOLDER, got {self.reward.name}")
+        if self.gradient.name == "noisy" and self.objective.reference:
+            raise ValueError("objective.reference needs finished videos, which gradient.name=noisy does not make")
         self.anchor_steps()  # refuses what it does not take
 
     def anchor_steps(self) -> StepSettings:

@@ -15,6 +15,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance
 from reelign.recipes.draws import draw_for, micro_batches, take
 from reelign.recipes.generation import Sampling
+from reelign.recipes.reward_gradient_latent import LatentLoss
 from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_stream import RolloutBatch
@@ -38,27 +39,56 @@ def route_for(
     return settings.gradient.route(sigmas, chance)
 
 
+def chosen_frames(
+    loss: PixelLoss, generator: Generator, settings: RewardGradientSettings, num_latents: int, chance: torch.Generator
+) -> tuple[int, list[int] | None]:
+    """How many frames there are to choose from, and the chosen ones; None is all that the decode gives.
+
+    Raises:
+        ReelignError: fewer than the reward needs, or a window outside the clip.
+    """
+    pieces, _ = chosen_pieces(generator.decoder, num_latents - generator.padding, settings.decode)
+    clip = pieces[-1].frames.stop
+    chosen = settings.frames.choose(clip, chance)
+    count = clip if chosen is None else len(chosen)
+    needed = loss.reward.frames_needed
+    if count < needed:
+        raise ReelignError(
+            f"The reward {loss.reward.name!r} needs {needed} frames, and it would see {count}.",
+            "Raise frames.count, or make longer videos.",
+        )
+    if chosen is None:
+        read = loss.reward.frames_read(clip)
+        chosen = None if read is None else list(read)
+    return clip, chosen
+
+
 class RewardGradientStep:
     """Adds the gradient of a batch's mean loss, one micro-batch at a time.
 
     Whatever `gradient` says, what carries gradient is a number of sampler steps at the end of a route. With z the
     latents before them, x the pixels and r the reward, the chain rule is taken link by link: ∂r/∂x with the pixels as a
     leaf, ∂x/∂z by the decoder's vector-Jacobian product, then each sampler step's, last to first. Reward, decoder and
-    sampler never hold their activations together, and the result is that of one graph of all.
+    sampler never hold their activations together, and the result is that of one graph of all. A latent reward takes the
+    place of reward and decoder.
 
     Metrics: `loss`; `reward` as weighted and `reward/DIMENSION`, means over the videos with a score; `reward/failed`
     videos so far; `reward/queries` and `forwards` so far, the reward's cost and the denoiser's (guidance's two sides
     are two, and running a step again on the way back one); `gradient/steps`; `base_distance` with a reference.
 
     Args:
-        loss: the reward on pixels.
+        loss: the reward, on pixels or on latents.
         settings: what carries gradient and how.
         sampling: how the videos are made.
         negative: one row, of guidance's text.
     """
 
     def __init__(
-        self, loss: PixelLoss, settings: RewardGradientSettings, sampling: Sampling, negative: Conditioning
+        self,
+        loss: PixelLoss | LatentLoss,
+        settings: RewardGradientSettings,
+        sampling: Sampling,
+        negative: Conditioning,
     ) -> None:
         self.loss = loss
         self.settings = settings
@@ -104,18 +134,18 @@ class RewardGradientStep:
             if self.settings.graph == "held":
                 graph = through(rollout.step, noisy, rollout.first, route.graded)
                 latents = rollout.finish(graph)
-                found = self._decoded(generator, latents, batch, rows, scale / parts, seen)
-                torch.autograd.backward(latents, found.latents)
+                loss, upstream = self._scored(rollout, latents, batch, rows, scale / parts, seen)
+                torch.autograd.backward(latents, upstream)
             else:
                 trace = traced(rollout.step, noisy, rollout.first, route.graded)
                 leaf = trace.latents.requires_grad_()
                 with torch.enable_grad():
                     latents = rollout.finish(leaf)
-                found = self._decoded(generator, latents, batch, rows, scale / parts, seen)
-                (gradient,) = torch.autograd.grad(latents, leaf, found.latents)
+                loss, upstream = self._scored(rollout, latents, batch, rows, scale / parts, seen)
+                (gradient,) = torch.autograd.grad(latents, leaf, upstream)
                 staged_backward(rollout.step, trace, gradient)
             rollout.check_length(before, route.graded)
-            value += float(found.loss)
+            value += float(loss)
             made = latents.detach()
         sides = 2 if rollout.guidance.active else 1
         self.queries += len(made) * parts
@@ -123,8 +153,30 @@ class RewardGradientStep:
         mean = {name: torch.stack([each[name] for each in seen]).mean(dim=0) for name in seen[0]}
         return made, mean, value
 
+    def _scored(
+        self,
+        rollout: GradedRollout,
+        latents: Tensor,
+        batch: RolloutBatch,
+        rows: slice,
+        scale: float,
+        seen: list[dict[str, Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        """The loss () of what a rollout came to, and its gradient with respect to the latents."""
+        names = list(batch.names[rows])
+        if isinstance(self.loss, LatentLoss):
+            leaf = latents.detach().requires_grad_()
+            with torch.enable_grad():
+                loss, scores = self.loss(leaf, rollout.level(leaf), rollout.conditioning, names, scale)
+            seen.append(scores)
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            return loss.detach(), gradient
+        found = self._decoded(self.loss, rollout.generator, latents, batch, rows, scale, seen)
+        return found.loss, found.latents
+
     def _decoded(
         self,
+        pixel_loss: PixelLoss,
         generator: Generator,
         latents: Tensor,
         batch: RolloutBatch,
@@ -133,33 +185,18 @@ class RewardGradientStep:
         seen: list[dict[str, Tensor]],
     ) -> DecodedGradient:
         """The loss on the decoded frames and its gradient with respect to the latents."""
-        clip, chosen = self.frames(generator, latents.shape[2], generator_from(batch.seed, "frames"))
+        clip, chosen = chosen_frames(
+            pixel_loss, generator, self.settings, latents.shape[2], generator_from(batch.seed, "frames")
+        )
         prompts, names = batch.prompts[rows], list(batch.names[rows])
 
         def loss_of_pixels(video: Tensor) -> Tensor:
-            loss, scores = self.loss(video, prompts, names, chosen, clip, scale)
+            loss, scores = pixel_loss(video, prompts, names, chosen, clip, scale)
             seen.append(scores)
             return loss
 
         settings = replace(self.settings.decode, frames=None if chosen is None else tuple(chosen))
         return decoded_gradient(generator, latents, loss_of_pixels, settings)
-
-    def frames(self, generator: Generator, num_latents: int, chance: torch.Generator) -> tuple[int, list[int] | None]:
-        """How many frames there are to choose from, and the chosen ones; None is all that the decode gives."""
-        pieces, _ = chosen_pieces(generator.decoder, num_latents - generator.padding, self.settings.decode)
-        clip = pieces[-1].frames.stop
-        chosen = self.settings.frames.choose(clip, chance)
-        count = clip if chosen is None else len(chosen)
-        needed = self.loss.reward.frames_needed
-        if count < needed:
-            raise ReelignError(
-                f"The reward {self.loss.reward.name!r} needs {needed} frames, and it would see {count}.",
-                "Raise frames.count, or make longer videos.",
-            )
-        if chosen is None:
-            read = self.loss.reward.frames_read(clip)
-            chosen = None if read is None else list(read)
-        return clip, chosen
 
     def _hold(
         self, policy: Policy, latents: Tensor, batch: RolloutBatch, rows: slice, conditioning: Conditioning

@@ -81,8 +81,16 @@ class GradedRollout:
             yield add_noise(clean, noise, level)
 
     def finish(self, noisy_latents: Tensor) -> Tensor:
-        """Clean latents from those after the last step."""
+        """Clean latents from those after the last step; those of a route that ends above the clean end as they are."""
+        if self.route.noisy:
+            return noisy_latents
         return self.generator.path.finish(noisy_latents, self.route.sigmas[-1].to(noisy_latents))
+
+    def level(self, latents: Tensor) -> Tensor:
+        """The noise level (B,) of what `finish` gave, as the family's denoiser knows it."""
+        if self.route.noisy:
+            return self.route.sigmas[-1].to(latents).expand(len(latents))
+        return self.generator.path.training_sigmas(torch.zeros(len(latents))).to(latents)
 
     @property
     def first(self) -> int:
