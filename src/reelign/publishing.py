@@ -75,8 +75,7 @@ def usage_lines(
     imports = ", ".join(dict.fromkeys(["torch", "diffusers", module]))
     return "\n".join(
         [
-            f"import {imports}; pipe = {module}.{call['pipeline']}.from_pretrained({source!r}, "
-            "dtype=torch.float32)",
+            f"import {imports}; pipe = {module}.{call['pipeline']}.from_pretrained({source!r}, dtype=torch.float32)",
             *([prepare] if prepare else []),
             *_loading(adapter, _experts(folder / ADAPTER_FOLDER)),
             f'frames = pipe(prompt={str(prompt)!r}, {arguments}, {chance}, output_type="pt").frames',
