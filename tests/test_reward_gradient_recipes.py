@@ -10,6 +10,7 @@ import torch
 
 from reelign.config import read_yaml, resolve
 from reelign.opening import SECTIONS, resolve_section
+from reelign.recipes.reward_gradient_latent import folder_of
 from reelign.recipes.reward_gradient_scoring import differentiable_rewards
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.rewards.opening import card_of, check_reward
@@ -42,6 +43,12 @@ def test_every_section_is_valid_and_its_rewards_open_so(recipe: Path) -> None:
         if name != "align":
             assert resolve(SECTIONS[name], [(str(recipe), section)])
     settings, size = settings_of(recipe), sections["generate"]
+    sigmas = torch.linspace(1, 0, size["num_inference_steps"] + 1)
+    assert settings.gradient.route(sigmas, torch.Generator()).graded == 1
+    if folder_of(settings) is not None:  # its reward is trained first, by another section
+        assert set(settings.objective.weights) == set(sections["latent_reward"]["dimensions"])
+        assert folder_of(settings) == Path("wan/runs/latent-reward/latent_reward")
+        return
     parts = settings.reward.options.get("parts", [{"reward": settings.reward.name}])
     known = differentiable_rewards()
     frames = settings.frames.count or size["num_frames"]
@@ -54,8 +61,6 @@ def test_every_section_is_valid_and_its_rewards_open_so(recipe: Path) -> None:
     assert set(settings.objective.weights) <= set(dimensions)
     assert settings.objective.weights or len(dimensions) == 1
     settings.frames.check(size["num_frames"])
-    sigmas = torch.linspace(1, 0, size["num_inference_steps"] + 1)
-    assert settings.gradient.route(sigmas, torch.Generator()).graded == 1
 
 
 def test_what_ends_the_run_is_not_what_it_trains_on(recipe: Path) -> None:

@@ -21,6 +21,7 @@ from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.plan_rewards import planned_reward
 from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
 from reelign.recipes.reward_gradient_frames import FrameChoice
 from reelign.recipes.reward_gradient_latent import open_latent
@@ -214,6 +215,8 @@ def test_what_a_latent_reward_cannot_do_is_refused_before_anything_is_made(
     assert not any((empty.root / "runs").iterdir())
     outlook = plan_reward_gradient(empty, tiny_wan, settings_of(folder), sampling=small)
     assert any("nothing is decoded" in line for line in outlook.told)
+    with pytest.raises(ReelignError, match="A plan does not count latent:"):
+        planned_reward(f"latent:{folder}", {})
     own = saved(tmp_path / "full", tiny_wan, train="full")
     assert read_shape(own).train == "full"
     plan_reward_gradient(empty, tiny_wan, settings_of(own, lora=None), sampling=small)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reelign.errors import ReelignError
+from reelign.recipes.online_feedback import LATENT
 from reelign.recipes.reward_gradient_scoring import checkpoint_models, modules_of
 from reelign.rewards.base import Reward, RewardCard, Videos
 from reelign.rewards.images import counts, in_batches
@@ -155,6 +156,11 @@ def planned_reward(name: str, options: Mapping[str, Any], *, checkpointing: bool
     Raises:
         ReelignError: no such reward or option.
     """
+    if name.startswith(LATENT):
+        raise ReelignError(
+            f"A plan does not count {name}, which stands on blocks of the denoiser itself.",
+            "Plan stream=offline objective.name=sft, whose step holds as much of the policy, and add those blocks.",
+        )
     check_reward(name, **options)
     if name.startswith(("http://", "https://")):
         card = RewardCard(what="", dimensions=("overall",), differentiable=False, frames_needed=1)
