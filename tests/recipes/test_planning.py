@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from recipes.live import learn_total, live_bytes, shapes
 from reelign.generators import Generator, load_generator
 from reelign.generators.base import Conditioning
 from reelign.generators.encoders import VAE, encoders
 from reelign.objectives import DPO, KTO, SFT
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.generation import GenerateSettings, Sampling
-from reelign.recipes.memory_plan import MemoryPlan
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
 from reelign.recipes.planning import plan
@@ -23,11 +22,9 @@ from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep
 from reelign.recipes.reward_gradient_stream import RolloutBatch
-from reelign.recipes.settings import AlignSettings, RunSettings
+from reelign.recipes.settings import AlignSettings
 from reelign.rewards.opening import open_reward
-from reelign.training import LoRA, PairBatch, Policy, TrainerSettings, VideoBatch
-from reelign.training.memory import LiveMemory
-from reelign.training.optimisers import make_optimiser
+from reelign.training import LoRA, PairBatch, TrainerSettings, VideoBatch
 from reelign.training.staged_decode import DecodeSettings
 
 SIZE = GenerateSettings(num_frames=9, height=64, width=64, num_inference_steps=3)
@@ -40,40 +37,6 @@ GRADIENT: dict[str, Any] = {
     "decode": DecodeSettings(mode="reverse", offload=False),
     "lora": LoRA(rank=4),
 }
-
-
-def live_bytes(
-    generator: Generator, settings: RunSettings, work: Callable[[Policy], Any], *held: Any, batch: Any = None
-) -> int:
-    """What a second step holds with real weights: the optimiser's moments are there.
-
-    Of a batch that waits in the host's memory a device holds a micro-batch's copy, here half of it or a quarter.
-    """
-    policy = Policy(generator, settings.lora, moving=isinstance(settings, OnlineSettings))
-    optimiser = make_optimiser(policy.parameters.values(), TrainerSettings())
-    kept = settings.trainer.activation_checkpointing
-    if kept != "none":
-        generator.enable_activation_checkpointing(keep_attention=kept == "selective")
-    modules = [*generator.denoisers.values(), *held]
-    weights = [tensor for each in modules for tensor in (*each.parameters(), *each.buffers())]
-    with LiveMemory([weights, *policy.parameters.values(), *(policy.reference or {}).values()]) as memory:
-        work(policy)
-        optimiser.step()
-        optimiser.zero_grad()
-        memory.peak = memory.now
-        work(policy)
-    if batch is None:
-        return memory.peak
-    waiting = batch.latents.nbytes + sum(each.nbytes for each in batch.conditioning.tensors.values())
-    return memory.peak - waiting + waiting * settings.micro_batch_size // len(batch.latents)
-
-
-def learn_total(found: MemoryPlan) -> int:
-    return next(stage.total for stage in found.stages if stage.name == "learn")
-
-
-def shapes(folder: Path) -> Generator:
-    return load_generator(str(folder), weights=False)
 
 
 @pytest.mark.parametrize(("checkpointing", "two_pass"), [("none", False), ("full", True)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from reelign.training.memory import META, LiveMemory, ShapeMemory, fused_attention
+from reelign.training.memory import META, LiveMemory, ShapeMemory, as_on_a_device
 
 KIB = 1024
 
@@ -88,7 +88,7 @@ def test_attention_without_values_makes_no_matrix_of_all_tokens() -> None:
     tokens = 4096
     query = torch.empty(1, 2, tokens, 8, device=META, requires_grad=True)
     memory = ShapeMemory([query])
-    with fused_attention(), memory:
+    with as_on_a_device(), memory:
         nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
     assert memory.peak < tokens * tokens
     assert query.grad is not None

@@ -28,7 +28,8 @@ class Forwards:
     """Without a graph."""
 
     def add(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        videos = next(len(each) for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and each.ndim > 3)
+        # Latents come first, as frames or as tokens of three dimensions; a timestep has one or two.
+        videos = next(len(each) for each in (*args, *kwargs.values()) if isinstance(each, Tensor) and each.ndim > 2)
         if torch.is_grad_enabled():
             self.graded += videos
         else:
@@ -48,9 +49,7 @@ def telling(memory: LiveMemory, generator: Generator) -> Iterator[Forwards]:
 
         return begin
 
-    handles = [
-        part.register_forward_pre_hook(label(name), with_kwargs=True) for name, part in _parts(generator) if part
-    ]
+    handles = [part.register_forward_pre_hook(label(name), with_kwargs=True) for name, part in _parts(generator)]
     try:
         yield found
     finally:
@@ -58,14 +57,29 @@ def telling(memory: LiveMemory, generator: Generator) -> Iterator[Forwards]:
             handle.remove()
 
 
-def _parts(generator: Generator) -> list[tuple[str, Any]]:
-    vae = encoders(generator)[VAE]
+def _parts(generator: Generator) -> list[tuple[str, nn.Module]]:
+    # Every module of a VAE's halves: they may run without the forward of the half, and lie in parts of the VAE.
+    vae = [(name.split("."), each) for name, each in encoders(generator)[VAE].named_modules()]
     return [
         *((DENOISER, each) for each in generator.denoisers.values()),
         *((TEXT, each) for each in text_encoders(generator).values()),
-        (DECODER, getattr(vae, "decoder", None)),
-        (ENCODER, getattr(vae, "encoder", None)),
+        *((half, each) for half in (DECODER, ENCODER) for path, each in vae if half in path),
     ]
+
+
+def ask_one_expert(generator: Generator, name: str) -> None:
+    """From here on this denoiser answers at every noise level: levels on the meta device choose none.
+
+    What runs together asks one expert in training too, for its draws are put together by expert, and a sampler has
+    one level at a time. The experts are of one shape, so that what one takes the others do.
+    """
+
+    def expert_rows(sigma: Tensor) -> dict[str, Tensor]:
+        return {
+            each: torch.full(sigma.shape, each == name, dtype=torch.bool, device="cpu") for each in generator.denoisers
+        }
+
+    vars(generator)["expert_rows"] = expert_rows
 
 
 def rows(conditioning: Conditioning, count: int) -> Conditioning:

@@ -23,7 +23,7 @@ from reelign.recipes.video_steps import AnchoredBatch
 from reelign.rewards.base import Reward
 from reelign.training import PairBatch, Policy, VideoBatch
 from reelign.training.asked import Sides
-from reelign.training.memory import META, ShapeMemory, fused_attention
+from reelign.training.memory import META, ShapeMemory, as_on_a_device
 from reelign.training.rollouts import Group, Sampler
 
 PROMPT = "a red ring moves left"
@@ -53,7 +53,7 @@ def measured(generator: Generator, held: Sequence[nn.Module | Tensor], work: Cal
     before = [[*each.parameters(), *each.buffers()] if isinstance(each, nn.Module) else each for each in held]
     memory = ShapeMemory(before)
     memory.label = LATENTS
-    with telling(memory, generator) as forwards, memory, fused_attention(), warnings.catch_warnings():
+    with telling(memory, generator) as forwards, memory, as_on_a_device(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         work(memory)
     # What was there before bears no label.

@@ -23,7 +23,7 @@ from reelign.recipes.memory_plan import MemoryPlan, Stage
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.plan_gradient import climb, forwards_per_video
 from reelign.recipes.plan_mends import mend_for
-from reelign.recipes.plan_model import LATENTS, nbytes
+from reelign.recipes.plan_model import LATENTS, ask_one_expert, nbytes
 from reelign.recipes.plan_rewards import planned_reward, reward_modules
 from reelign.recipes.plan_stages import (
     Measured,
@@ -143,8 +143,12 @@ def _policy(planned: _Planned, weights: dict[str, int]) -> dict[str, int]:
     asks = not isinstance(settings, AlignSettings) or isinstance(settings.objective, DPO)
     asks = asks or (isinstance(settings, AlignSettings) and settings.objective.name == "kto")
     with META, _adapters_in(next(iter(generator.denoisers.values()))):
-        policy = Policy(generator, settings.lora, seed=settings.seed, reference=asks, moving=moving)
+        policy = Policy(
+            generator, settings.lora, seed=settings.seed, reference=asks, moving=moving, experts=settings.experts
+        )
     planned.policy = policy
+    if len(generator.denoisers) > 1:
+        ask_one_expert(generator, policy.experts[0])
     if settings.trainer.activation_checkpointing != "none":
         keep = settings.trainer.activation_checkpointing == "selective"
         generator.enable_activation_checkpointing(keep_attention=keep)

@@ -120,23 +120,29 @@ class ShapeMemory(LiveMemory):
 
 
 @contextlib.contextmanager
-def fused_attention() -> Iterator[None]:
-    """In the block, attention of tensors without values is by the fused kernel that a device would use.
+def as_on_a_device() -> Iterator[None]:
+    """In the block, what torch does otherwise for tensors without values is as a device would do it.
 
-    torch would choose the plain formula for them, with its matrix of all tokens by all tokens. A function mode would
-    not do: it is off within a backward pass, where checkpointed blocks run again.
+    Attention is by the fused kernel: torch would choose the plain formula, with its matrix of all tokens by all tokens.
+    Autocast, which models use to compute in fp32 what they have made fp32 before, is left out: torch refuses it. A
+    function mode would not do: it is off within a backward pass, where checkpointed blocks run again.
     """
     functional: Any = nn.functional
-    own = functional.scaled_dot_product_attention
+    everything: Any = torch
+    own, own_autocast = functional.scaled_dot_product_attention, everything.autocast
 
     def attention(query: Tensor, *others: Any, **settings: Any) -> Tensor:
         return (_attention if query.is_meta else own)(query, *others, **settings)
 
-    functional.scaled_dot_product_attention = attention
+    def autocast(device_type: str, *others: Any, **settings: Any) -> Any:
+        away = device_type == META.type
+        return contextlib.nullcontext() if away else own_autocast(device_type, *others, **settings)
+
+    functional.scaled_dot_product_attention, everything.autocast = attention, autocast
     try:
         yield
     finally:
-        functional.scaled_dot_product_attention = own
+        functional.scaled_dot_product_attention, everything.autocast = own, own_autocast
 
 
 def _attention(
