@@ -31,6 +31,7 @@ def test_reverse_holds_one_piece_whatever_the_number_of_frames(script: ModuleTyp
         weights = sum(parameter.nbytes for parameter in decoder.vae.parameters())
         return float(found.peak - found.pixels - weights)
 
-    assert beyond("reverse", 6) < 1.1 * beyond("reverse", 3)
+    # From 17 frames on, where every kind of piece has come; fewer hold less.
+    assert beyond("reverse", 3) < beyond("reverse", 5) == beyond("reverse", 9)
     assert beyond("plain", 6) > 1.7 * beyond("plain", 3)
     assert beyond("chunk", 6) < 0.5 * beyond("plain", 6)
