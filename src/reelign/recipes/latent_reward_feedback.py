@@ -9,12 +9,30 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from reelign.errors import ReelignError
+from reelign.recipes.settings import RunSettings
 from reelign.training.latent_guide import reward_key
 from reelign.training.latent_reward import LatentReward
 from reelign.training.latent_reward_files import load_latent_reward, read_shape
+from reelign.training.sharding import wanted_by_launcher
 
 if TYPE_CHECKING:
     from reelign.recipes.online_feedback import Shown
+
+
+def check_blocks(folder: Path, settings: RunSettings) -> None:
+    """Refuse a reward on the generator's own blocks to a run that trains or shards them.
+
+    The storage is the same: the optimiser would move what scores it, and what is in pieces cannot be read.
+    """
+    sharded = settings.trainer.sharded or wanted_by_launcher()
+    if read_shape(folder).train == "full" or (settings.lora is not None and not sharded):
+        return
+    how = "trains the model's own weights" if settings.lora is None else "shards them over the ranks"
+    raise ReelignError(
+        f"latent:{folder} reads the generator's own blocks, and this run {how}.",
+        "Train a reward with blocks of its own (latent-reward train train=full), or a LoRA with sharded=false.",
+    )
 
 
 class LatentFeedback:

@@ -18,9 +18,10 @@ from reelign.objectives import DPO, KTO, check_schedule
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
 from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
+from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
-from reelign.recipes.online_feedback import Feedback, RewardFeedback, check_feedback, open_feedback
+from reelign.recipes.online_feedback import LATENT, Feedback, RewardFeedback, check_feedback, open_feedback
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep, Settles
 from reelign.recipes.online_stream import OnlineStream
@@ -177,6 +178,8 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
     """
     check_trackers(settings.trackers)
     check_feedback(settings.judge, feedback_settings(settings))
+    if settings.judge.startswith(LATENT):
+        check_blocks(Path(settings.judge.removeprefix(LATENT)), settings)
     objective = settings.objective
     if isinstance(objective, DPO | KTO):
         check_schedule(objective.schedule, generator.path.prediction)

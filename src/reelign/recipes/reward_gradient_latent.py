@@ -14,6 +14,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.generators.trunk import checkpoint_blocks
+from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.online_feedback import LATENT
 from reelign.recipes.reward_gradient_frames import FrameChoice
 from reelign.recipes.reward_gradient_scoring import RewardLoss, weights_of
@@ -21,7 +22,6 @@ from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.training.latent_guide import reward_key
 from reelign.training.latent_reward import LatentReward
 from reelign.training.latent_reward_files import check_generator, load_latent_reward, read_shape
-from reelign.training.sharding import wanted_by_launcher
 from reelign.training.staged_decode import DecodeSettings
 
 
@@ -86,14 +86,7 @@ def check_latent(folder: Path, generator: Generator, settings: RewardGradientSet
             f"{name} reads latents, and `frames` or `decode` says which pixels are to be made.",
             "Leave both sections out.",
         )
-    sharded = settings.trainer.sharded or wanted_by_launcher()
-    if shape.train != "full" and (settings.lora is None or sharded):
-        # The same storage: the optimiser would move what scores it, and what is in pieces cannot be read.
-        how = "trains the model's own weights" if settings.lora is None else "shards them over the ranks"
-        raise ReelignError(
-            f"{name} reads the generator's own blocks, and this run {how}.",
-            "Train a reward with blocks of its own (latent-reward train train=full), or a LoRA with sharded=false.",
-        )
+    check_blocks(folder, settings)
     if shape.levels == "clean" and settings.gradient.name == "noisy":
         raise ReelignError(
             f"{name} was trained on clean latents, and gradient.name=noisy shows it noisy ones.",
