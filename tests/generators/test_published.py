@@ -15,6 +15,9 @@ BILLIONS = {
     "THUDM/CogVideoX-2b": 1.69,
     "THUDM/CogVideoX-5b": 5.57,
     "damo-vilab/text-to-video-ms-1.7b": 1.41,
+    "Lightricks/LTX-Video": 1.92,
+    "Lightricks/LTX-Video-0.9.7-dev": 13.04,
+    "genmo/mochi-1-preview": 10.03,
 }
 """Parameters of the denoiser, by the models' cards."""
 

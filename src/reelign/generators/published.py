@@ -77,14 +77,18 @@ def shapes_of(model: str, *, dtype: torch.dtype = torch.bfloat16, vae_dtype: tor
         return load_generator(model, dtype=dtype, vae_dtype=vae_dtype, weights=False)
     parts = dict(published_configs()[model])
     name = parts.pop("_class_name")
-    family: type[Generator] = named_object(GENERATORS[name], "generator")
-    components = {each: _component(entry, vae_dtype if each == "vae" else dtype) for each, entry in parts.items()}
+    family: type[Generator] = named_object(GENERATORS[name], "generator").variant(published_configs()[model])
+    components = {
+        # What is no component is a setting of the pipeline itself, such as the boundary between two experts.
+        each: _component(entry, vae_dtype if each == "vae" else dtype) if isinstance(entry, list) else entry
+        for each, entry in parts.items()
+    }
     pipeline = family.pipeline_type(name)(**components)
     pipeline.set_progress_bar_config(disable=True)
     return family(pipeline, model)
 
 
-def _component(entry: tuple[str, str, dict[str, Any]], dtype: torch.dtype) -> Any:
+def _component(entry: Sequence[Any], dtype: torch.dtype) -> Any:
     library, kind, config = entry
     if library == "tokenizer":
         return LengthTokenizer(**config)
