@@ -22,8 +22,8 @@ from live_memory import LiveMemory, without_values
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from reelign.generators.decoders import decoder_of
-from reelign.generators.video_decoder import VideoDecoder
+from reelign.generators.decoding.decoders import decoder_of
+from reelign.generators.decoding.video import VideoDecoder
 from reelign.training import staged_pieces
 from reelign.training.staged_decode import DecodeSettings, decoder_gradient
 

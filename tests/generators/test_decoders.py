@@ -8,7 +8,7 @@ import torch
 from generators.tiny_vaes import PIECES, VAES, new_vae, plainly, random_latents, tiny_vae
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize
-from reelign.generators.decoders import decoder_of
+from reelign.generators.decoding.decoders import decoder_of
 
 SIZES = {
     "wan": [1, 1, 1, 1, 1],

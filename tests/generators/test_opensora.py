@@ -20,11 +20,11 @@ from generators.tiny_opensora import PIPELINE_DEPTH, SPATIAL, STDIT, TEMPORAL, s
 from reelign.diffusion.samplers import initial_noise, sample_euler
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, family_of, load_generator
-from reelign.generators.opensora import OpenSora
-from reelign.generators.opensora_convert import convert
-from reelign.generators.opensora_stdit import STDiT3
-from reelign.generators.opensora_text import cleaned, with_score
-from reelign.generators.opensora_vae import OpenSoraVAE
+from reelign.generators.opensora.convert import convert
+from reelign.generators.opensora.family import OpenSora
+from reelign.generators.opensora.stdit import STDiT3
+from reelign.generators.opensora.text import cleaned, with_score
+from reelign.generators.opensora.vae import OpenSoraVAE
 from reelign.generators.published import shapes_of
 from reelign.generators.trunk import features, make_trunk
 from reelign.training import LoRA, Policy
@@ -253,7 +253,7 @@ def test_a_folder_made_of_the_published_parts_holds_their_weights(family_folders
         assert all(torch.equal(saved[name], each) for name, each in weights.items())
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] == "OpenSoraPipeline"
-    assert index["transformer"] == ["reelign.generators.opensora_stdit", "STDiT3"]
+    assert index["transformer"] == ["reelign.generators.opensora.stdit", "STDiT3"]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_the_released_size_is_known_without_weights() -> None:
 def test_a_published_part_is_no_pipeline_and_the_command_for_one_is_named() -> None:
     with pytest.raises(ReelignError, match="is a part of a model and no pipeline") as caught:
         family_of("hpcai-tech/OpenSora-STDiT-v3")
-    assert "opensora_convert" in caught.value.mend
+    assert "opensora.convert" in caught.value.mend
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.generators.base import DEFAULTS_FILE
-from reelign.generators.videocrafter2_checkpoint import build_pipeline, pipeline_folder
+from reelign.generators.videocrafter2.checkpoint import build_pipeline, pipeline_folder
 
 SIZE = VideoSize(4, 16, 16)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
 from generators.tiny import LENGTH, WORDS, tokenizer
-from reelign.generators.opensora_convert import convert
+from reelign.generators.opensora.convert import convert
 
 WIDTH, DEPTH, HEADS, TEXT = 32, 2, 4, 32
 PIPELINE_DEPTH = 1

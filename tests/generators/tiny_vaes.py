@@ -20,7 +20,7 @@ from diffusers import (
 from torch import Tensor
 
 from generators.tiny_opensora import SPATIAL, TEMPORAL
-from reelign.generators.opensora_vae import OpenSoraVAE
+from reelign.generators.opensora.vae import OpenSoraVAE
 
 CHANNELS = 4
 

@@ -87,6 +87,6 @@ def save_checkpoint(folder: Path, weights: dict[str, Tensor] | None = None) -> P
 
 def save_videocrafter2(folder: Path) -> None:
     """The pipeline that such a checkpoint is made into."""
-    from reelign.generators.videocrafter2_checkpoint import pipeline_folder
+    from reelign.generators.videocrafter2.checkpoint import pipeline_folder
 
     pipeline_folder(save_checkpoint(folder.with_name("released"))).rename(folder)

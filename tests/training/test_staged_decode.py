@@ -11,8 +11,8 @@ from torch import Tensor
 from generators.tiny_vaes import PIECES, VAES, new_vae, plainly, random_latents, tiny_vae
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize
-from reelign.generators.decoders import decoder_of
-from reelign.generators.video_decoder import VideoDecoder
+from reelign.generators.decoding.decoders import decoder_of
+from reelign.generators.decoding.video import VideoDecoder
 from reelign.training.staged_decode import DecodeSettings, chosen_pieces, decoded_gradient
 from reelign.training.staged_pieces import _pulled, decode_in_pieces, decode_whole
 

@@ -15,7 +15,7 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.outside import family_beside
-from reelign.generators.videocrafter2_checkpoint import checkpoint_of, pipeline_folder
+from reelign.generators.videocrafter2.checkpoint import checkpoint_of, pipeline_folder
 from reelign.generators.weights import load_models
 from reelign.naming import named_object
 
@@ -41,10 +41,10 @@ GENERATORS = {
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
     "LTXPipeline": "reelign.generators.ltx:LTX",
     "MochiPipeline": "reelign.generators.mochi:Mochi",
-    "OpenSoraPipeline": "reelign.generators.opensora:OpenSora",
+    "OpenSoraPipeline": "reelign.generators.opensora.family:OpenSora",
     "StableVideoDiffusionPipeline": "reelign.generators.svd:StableVideoDiffusion",
     "TextToVideoSDPipeline": "reelign.generators.modelscope:ModelScope",
-    "VideoCrafter2Pipeline": "reelign.generators.videocrafter2:VideoCrafter2",
+    "VideoCrafter2Pipeline": "reelign.generators.videocrafter2.family:VideoCrafter2",
     "WanImageToVideoPipeline": "reelign.generators.wan_i2v:WanImageToVideo",
     "WanPipeline": "reelign.generators.wan:Wan",
 }
@@ -53,7 +53,7 @@ GENERATORS = {
 MODELS = {"spriteworld": "reelign.spriteworld"}
 """Short names of pipelines that ship with a package: its folder `pipeline/`."""
 
-CONVERT = "python -m reelign.generators.opensora_convert open-sora-1.2, and give that folder."
+CONVERT = "python -m reelign.generators.opensora.convert open-sora-1.2, and give that folder."
 PARTS = {"hpcai-tech/OpenSora-STDiT-v3": CONVERT, "hpcai-tech/OpenSora-VAE-v1.2": CONVERT}
 """Hub ids of what was published in parts, and the command that makes a pipeline of them."""
 

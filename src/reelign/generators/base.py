@@ -19,8 +19,8 @@ from reelign.diffusion.paths import FlowPath, RectifiedFlow
 from reelign.diffusion.samplers import VelocityFunction, initial_noise, sample_euler
 from reelign.errors import ReelignError
 from reelign.generators.checkpointing import run_again, run_again_but_attention
-from reelign.generators.decoders import decoder_of
-from reelign.generators.video_decoder import VideoDecoder
+from reelign.generators.decoding.decoders import decoder_of
+from reelign.generators.decoding.video import VideoDecoder
 
 DEFAULTS_FILE = "reelign.json"
 TOLD_KEY, FAMILY_KEY = "told", "generator"

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
-from reelign.generators.decoders import decoder_of
+from reelign.generators.decoding.decoders import decoder_of
+from reelign.generators.decoding.ltx import DECODE_SEED
+from reelign.generators.decoding.video import VideoDecoder
 from reelign.generators.given_frames import first_frame_mask, hold, point_at
-from reelign.generators.ltx_decoder import DECODE_SEED
 from reelign.generators.pictures import as_pictures
-from reelign.generators.video_decoder import VideoDecoder
 
 MAX_SEQUENCE_LENGTH = 128
 FIRST = "first_latents"

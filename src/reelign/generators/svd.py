@@ -21,10 +21,10 @@ from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.checkpointing import checkpoint_blocks
-from reelign.generators.decoders import decoder_of
+from reelign.generators.decoding.decoders import decoder_of
+from reelign.generators.decoding.video import VideoDecoder
 from reelign.generators.modelscope import add_lora_methods
 from reelign.generators.pictures import as_pictures
-from reelign.generators.video_decoder import VideoDecoder
 
 NOISE_SEED = 0
 """Of the noise on every image: what a video is made of is the same whenever it is encoded."""

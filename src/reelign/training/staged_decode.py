@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator, to_video
-from reelign.generators.video_decoder import Piece, VideoDecoder, places
+from reelign.generators.decoding.video import Piece, VideoDecoder, places
 from reelign.training.staged_clamp import Clamp, clamp_video
 from reelign.training.staged_pieces import decode_in_pieces, decode_whole
 

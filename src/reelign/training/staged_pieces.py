@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from reelign.generators.video_decoder import Cache, Piece, VideoDecoder
+from reelign.generators.decoding.video import Cache, Piece, VideoDecoder
 
 Pullback = Callable[[Tensor], Tensor]
 """The loss's gradient with respect to the pixels -> that with respect to the latents."""

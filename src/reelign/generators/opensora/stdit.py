@@ -17,7 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from torch import Tensor, nn
 
-from reelign.generators.opensora_blocks import (
+from reelign.generators.opensora.blocks import (
     CaptionEmbedder,
     FinalLayer,
     Rotary,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 POINTWISE = ("conv_y", "conv_b")
 """Convolutions of a single frame inside CogVideoX's norms: their caches, as large as their inputs, are never read."""

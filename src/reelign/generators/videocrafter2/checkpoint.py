@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reelign.errors import ReelignError
-from reelign.generators import videocrafter2_weights as names
+from reelign.generators.videocrafter2 import weights as names
 
 SUFFIX = "-diffusers"
 TOKENIZER = "openai/clip-vit-large-patch14"
@@ -89,7 +89,7 @@ def build_pipeline(checkpoint: Path) -> Any:
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from reelign.generators.videocrafter2_unet import VideoCrafter2Pipeline, VideoCrafter2Scheduler, VideoCrafter2UNet
+    from reelign.generators.videocrafter2.unet import VideoCrafter2Pipeline, VideoCrafter2Scheduler, VideoCrafter2UNet
 
     weights = read_checkpoint(checkpoint)
     parts = {name: names.part(weights, prefix) for name, prefix in PARTS.items()}
@@ -138,7 +138,7 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Tensor]:
             f"{checkpoint} could not be read as a checkpoint: {str(error).splitlines()[0]}", "Download it again."
         ) from error
     weights = found.get("state_dict", found) if isinstance(found, dict) else {}
-    from reelign.generators.videocrafter2_unet import signal_scale
+    from reelign.generators.videocrafter2.unet import signal_scale
 
     shrinking = weights.get("scale_arr")
     if shrinking is not None and not torch.allclose(shrinking.double()[:1000], signal_scale(1000), atol=1e-6):

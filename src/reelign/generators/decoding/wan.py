@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from reelign.generators.checkpointing import run_again
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 SLOTS = {"WanResidualBlock": 2, "WanResample": 1}
 """Caches of the blocks that are worth running again; a `WanResample` has its own only where it doubles frames."""

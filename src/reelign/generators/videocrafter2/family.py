@@ -33,12 +33,12 @@ class VideoCrafter2(ModelScope):
 
     @classmethod
     def pipeline_type(cls, name: str) -> Any:
-        from reelign.generators.videocrafter2_unet import VideoCrafter2Pipeline
+        from reelign.generators.videocrafter2.unet import VideoCrafter2Pipeline
 
         return VideoCrafter2Pipeline
 
     def __init__(self, pipeline: Any, model: str) -> None:
-        from reelign.generators.videocrafter2_unet import signal_scale
+        from reelign.generators.videocrafter2.unet import signal_scale
 
         super().__init__(pipeline, model)
         bar = pipeline.scheduler.alphas_cumprod

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 
 class OpenSoraDecoder(VideoDecoder):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reelign.errors import ReelignError
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 
 class FrameDecoder(VideoDecoder):

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 
 class HunyuanVideoDecoder(VideoDecoder):

@@ -1,6 +1,6 @@
 """The published weights of Open-Sora 1.2 as one folder that `load_generator` takes.
 
-    python -m reelign.generators.opensora_convert open-sora-1.2
+    python -m reelign.generators.opensora.convert open-sora-1.2
 
 reads hpcai-tech/OpenSora-STDiT-v3, hpcai-tech/OpenSora-VAE-v1.2 and DeepFloyd/t5-v1_1-xxl from the Hugging Face Hub,
 or from folders, by `--stdit`, `--vae` and `--t5`, and writes some 16 GB. Weights keep their names and values; T5 is
@@ -46,9 +46,9 @@ def convert(
     """
     from transformers import AutoTokenizer, T5EncoderModel
 
-    from reelign.generators.opensora_pipeline import OpenSoraPipeline
-    from reelign.generators.opensora_stdit import STDiT3
-    from reelign.generators.opensora_vae import OpenSoraVAE
+    from reelign.generators.opensora.pipeline import OpenSoraPipeline
+    from reelign.generators.opensora.stdit import STDiT3
+    from reelign.generators.opensora.vae import OpenSoraVAE
 
     folder = Path(folder)
     if (folder / "model_index.json").exists():

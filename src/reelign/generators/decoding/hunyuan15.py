@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reelign.generators.checkpointing import run_again
-from reelign.generators.video_decoder import Cache, VideoDecoder
+from reelign.generators.decoding.video import Cache, VideoDecoder
 
 Slots = list[Tensor | None]
 """What a block kept of the piece before, None each before the first; each block has as many as `STEPS` says."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from reelign.errors import ReelignError
-from reelign.generators.cached_decoder import CogVideoXDecoder, MochiDecoder
-from reelign.generators.frame_decoder import FrameDecoder, FrameGroupDecoder
-from reelign.generators.hunyuan15_decoder import HunyuanVideo15Decoder
-from reelign.generators.hunyuan_decoder import HunyuanVideoDecoder
-from reelign.generators.ltx_decoder import LTXDecoder
-from reelign.generators.opensora_decoder import OpenSoraDecoder
-from reelign.generators.video_decoder import VideoDecoder
-from reelign.generators.wan_decoder import WanDecoder
+from reelign.generators.decoding.cached import CogVideoXDecoder, MochiDecoder
+from reelign.generators.decoding.frames import FrameDecoder, FrameGroupDecoder
+from reelign.generators.decoding.hunyuan import HunyuanVideoDecoder
+from reelign.generators.decoding.hunyuan15 import HunyuanVideo15Decoder
+from reelign.generators.decoding.ltx import LTXDecoder
+from reelign.generators.decoding.video import VideoDecoder
+from reelign.generators.decoding.wan import WanDecoder
+from reelign.generators.opensora.decoder import OpenSoraDecoder
 
 DECODERS: dict[str, type[VideoDecoder]] = {
     name: decoder

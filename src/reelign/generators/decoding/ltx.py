@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from reelign.generators.whole_decoder import WholeDecoder
+from reelign.generators.decoding.whole import WholeDecoder
 
 DECODE_SEED = 0
 """Of the noise in a decode."""

@@ -60,7 +60,7 @@ class OpenSoraPipeline(DiffusionPipeline, CogVideoXLoraLoaderMixin):  # type: ig
         """
         from reelign.diffusion.samplers import sample_euler
         from reelign.generators.base import Guidance, VideoSize
-        from reelign.generators.opensora import OpenSora
+        from reelign.generators.opensora.family import OpenSora
 
         family, size = OpenSora(self, self.name_or_path), VideoSize(num_frames, height, width)
         family.check(size)

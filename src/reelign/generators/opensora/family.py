@@ -1,4 +1,4 @@
-"""Open-Sora 1.2 (`OpenSoraPipeline`, made by `opensora_convert`): STDiT3 over a VAE of 17-frame chunks, T5 text.
+"""Open-Sora 1.2 (`OpenSoraPipeline`, made by `opensora.convert`): STDiT3 over a VAE of 17-frame chunks, T5 text.
 
 Zheng et al. 2024, arXiv:2412.20404; constants from the released configuration (v1.2.0, configs/opensora-v1-2). Facts
 that matter here: the model says latents - noise, so its sign is turned; larger and longer clips are sampled at higher
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.given_frames import first_frame_mask, hold, point_at
-from reelign.generators.opensora_text import cleaned, with_score
+from reelign.generators.opensora.text import cleaned, with_score
 from reelign.generators.pictures import as_pictures
 
 FIRST = "first_latents"
@@ -46,7 +46,7 @@ class OpenSora(Generator):
 
     @classmethod
     def pipeline_type(cls, name: str) -> Any:
-        from reelign.generators.opensora_pipeline import OpenSoraPipeline
+        from reelign.generators.opensora.pipeline import OpenSoraPipeline
 
         return OpenSoraPipeline
 

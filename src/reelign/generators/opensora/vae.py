@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
-from reelign.generators.opensora_temporal import TemporalVAE
+from reelign.generators.opensora.temporal import TemporalVAE
 
 SPATIAL_SCALE = 0.18215
 

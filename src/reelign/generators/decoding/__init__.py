@@ -1,0 +1,1 @@
+"""VAE decoders in pieces along time, exact."""

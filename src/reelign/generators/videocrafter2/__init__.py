@@ -1,0 +1,1 @@
+"""VideoCrafter2 from its released checkpoint."""
