@@ -18,11 +18,12 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not slow and not gpu and not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m "alone and not slow"
 
 test-slow: $(VENV)/test.stamp
 	./tools/system_packages
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "slow and not alone"
+	$(BIN)/pytest -m "slow and alone"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .

@@ -101,6 +101,7 @@ def test_the_result_holds_both_controls_with_their_intervals(small_demo: tuple[P
         assert f"{name}: {control['what']}" in page
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_demo_ends_in_time_and_memory_with_a_result_and_a_report(tmp_path: Path) -> None:
     began = time.monotonic()

@@ -29,6 +29,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(script: ModuleType, 
     assert len(tally.acknowledged) == len(workspace.judgements()) == 160
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_fifty_judges_at_once(script: ModuleType, tmp_path: Path) -> None:
     workspace = script.make_workspace(tmp_path / "w", 10_000)
