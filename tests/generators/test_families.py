@@ -71,7 +71,8 @@ def test_encoding_and_decoding_equal_the_pipelines_own_path(family: Generator, f
     assert latents.dtype == torch.float32
     torch.testing.assert_close(latents, own_latents(family.pipeline, pixels), rtol=0, atol=1e-6)
     expected = family.pipeline.video_processor.postprocess_video(own_pixels(family.pipeline, latents), output_type="pt")
-    torch.testing.assert_close(family.decode(latents), expected, rtol=0, atol=1e-6)
+    # A decode in pieces rounds otherwise than the whole: by 1.7e-6 was seen. In float64 both are one (test_decoders).
+    torch.testing.assert_close(family.decode(latents), expected, rtol=0, atol=5e-6)
 
 
 def test_decoding_is_differentiable(family: Generator, family_size: VideoSize) -> None:
