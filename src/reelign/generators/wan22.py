@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reelign.generators.base import Conditioning, SamplingDefaults, VideoSize
 from reelign.generators.experts import TwoExperts, has_two_experts
+from reelign.generators.given_frames import first_frame_mask, hold, point_at
 from reelign.generators.pictures import as_pictures
 from reelign.generators.wan import Wan
 from reelign.generators.wan_i2v import WanImageToVideo
@@ -66,23 +67,19 @@ class Wan22TI2V(Wan):
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         if FIRST not in conditioning.tensors:
             return None
-        mask = torch.zeros((shape[0], 1, *shape[2:]), dtype=torch.bool, device=conditioning[FIRST].device)
-        mask[:, :, 0] = True
-        return mask
+        return first_frame_mask(shape, conditioning[FIRST].device)
 
     def denoised_by(self, transformer: Any, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         given = self.clean_mask(noisy_latents.shape, conditioning)
         if given is None:
             return super().denoised_by(transformer, noisy_latents, sigma, conditioning)
-        first = conditioning[FIRST].to(noisy_latents)
-        level = sigma.reshape(-1, 1, 1, 1, 1)
-        fed = torch.where(given, first, noisy_latents)
+        fed = hold(noisy_latents, conditioning[FIRST], given)
         _, height, width = self.patch
         steps = sigma * self.pipeline.scheduler.config.num_train_timesteps
         timestep = (~given[:, 0, :, ::height, ::width]).flatten(1) * steps[:, None]
         inputs = {name: tensor.to(transformer.dtype) for name, tensor in self.inputs(fed, conditioning).items()}
         predicted: Tensor = transformer(timestep=timestep, return_dict=False, **inputs)[0]
-        return torch.where(given, (noisy_latents - first) / level, predicted.float())
+        return point_at(predicted.float(), noisy_latents, conditioning[FIRST], given, sigma)
 
 
 def wan22_variant(index: Mapping[str, Any]) -> type[Wan] | None:
