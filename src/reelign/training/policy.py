@@ -107,20 +107,11 @@ class Policy:
         self.ranks = ranks
         self.sharded = sharded and ranks.count > 1
         check_experts(generator, experts)
+        _check_kind(generator, lora, moving=moving, sharded=self.sharded)
         self.experts = tuple(name for name in generator.denoisers if not experts or name in experts)
-        if self.sharded and len(generator.denoisers) > 1:
-            raise ReelignError(
-                f"{generator.model} has several denoisers, and split weights would have all ranks ask the same one.",
-                "Train with whole weights on each rank: trainer.sharded=false, recipes/accelerate/ddp.yaml.",
-            )
-        modules = self.denoisers
         for component, module in generator.denoisers.items():
-            ranks.check_same({f"{component}.{name}": each for name, each in module.named_parameters()}, "as loaded")
-        if moving and lora is None:
-            raise ReelignError(
-                "A reference that moves is a second adapter, and full fine-tuning has none.",
-                "Train a LoRA adapter, or hold the policy near the base with reference.name=fixed.",
-            )
+            ranks.check_same(_named({component: module}), "as loaded")
+        modules = self.denoisers
         self.frozen = copy.deepcopy(modules) if lora is None and reference else {}
         """The base of fully trained denoisers, by component."""
         for denoiser in modules.values():
@@ -128,23 +119,14 @@ class Policy:
                 denoiser.requires_grad_(True)
             else:
                 _add_adapters(denoiser, lora, lora.targets or generator.lora_targets, seed, reference=moving)
-        self.precision = {
-            f"{component}.{name}": parameter.dtype
-            for component, module in modules.items()
-            for name, parameter in module.named_parameters()
-        }
+        self.precision = {name: parameter.dtype for name, parameter in _named(modules).items()}
         """What the model computes in, and its weights are saved in; split weights are kept in fp32 where they train."""
         if self.sharded:
             for module in (*modules.values(), *self.frozen.values()):
                 shard(module)
         for name, module in (extra or {}).items():
             modules[name] = module.requires_grad_(True)
-        trained = {
-            f"{component}.{name}": parameter
-            for component, module in modules.items()
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad
-        }
+        trained = {name: parameter for name, parameter in _named(modules).items() if parameter.requires_grad}
         self.masters = Masters(trained)
         self.parameters: dict[str, nn.Parameter] = self.masters.parameters
         """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
@@ -278,6 +260,29 @@ class Policy:
             saved = {name: tensor.to(self.precision.get(name, tensor.dtype)) for name, tensor in weights.items()}
             return save_denoisers(self.generator, saved, folder)
         return save_lora(self.generator, weights, folder)
+
+
+def _check_kind(generator: Generator, lora: LoRA | None, *, moving: bool, sharded: bool) -> None:
+    """Refuse what cannot be together."""
+    if sharded and len(generator.denoisers) > 1:
+        raise ReelignError(
+            f"{generator.model} has several denoisers, and split weights would have all ranks ask the same one.",
+            "Train with whole weights on each rank: trainer.sharded=false, recipes/accelerate/ddp.yaml.",
+        )
+    if moving and lora is None:
+        raise ReelignError(
+            "A reference that moves is a second adapter, and full fine-tuning has none.",
+            "Train a LoRA adapter, or hold the policy near the base with reference.name=fixed.",
+        )
+
+
+def _named(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """The parameters of several modules by unique name."""
+    return {
+        f"{component}.{name}": parameter
+        for component, module in modules.items()
+        for name, parameter in module.named_parameters()
+    }
 
 
 def _activate(denoisers: Mapping[str, Any], adapter: str) -> None:
