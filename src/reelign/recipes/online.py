@@ -157,13 +157,13 @@ def dry_run_online(
     over = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(over, generator)
     videos = settings.prompts * settings.rollout.candidates
-    passes = 2 if how.guidance_scale > 1 else 1
+    forwards = videos * how.steps * generator.passes(how.guidance_scale)
     fresh = "the policy as it stands" if settings.rollouts == "fresh" else "the base"
     told = (
         f"  {settings.objective.name} on what {settings.judge} says of the videos of {fresh}; reference: "
         f"{settings.reference.name}",
         f"  a rollout: {settings.prompts} prompts x {settings.rollout.candidates} candidates of {how.size}, "
-        f"{how.steps} steps, {videos * how.steps * passes:,} forwards; at most "
+        f"{how.steps} steps, {forwards:,} forwards; at most "
         f"{settings.prompts * settings.selection.top} pairs, trained on {settings.reuse} times",
         f"  over the run {-(-settings.trainer.steps // settings.reuse) * videos:,} videos are sampled and judged",
     )

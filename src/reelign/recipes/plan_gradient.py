@@ -91,7 +91,7 @@ def forwards_per_video(generator: Generator, settings: RewardGradientSettings, s
     Where chance decides how many there are it is one draw of it.
     """
     route = route_for(generator, settings, sampling, generator_from("plan"))
-    sides = 2 if sampling.guidance_scale > 1 else 1
+    sides = generator.passes(sampling.guidance_scale)
     graded = route.graded * max(1, route.renoisings)
     plain = route.prefix + (graded if settings.graph == "step" else 0)
     anchor = 1 if settings.objective.reference else 0

@@ -224,8 +224,8 @@ def _online(
         judged = judge(generator, there, reward, how.size, videos=together, together=size, fps=how.fps)
         planned.add("judge", resident, judged, latents)
     taken = _learn(planned, settings, resident, [vae, *modules])
-    sides = 2 if how.guidance_scale > 1 else 1
-    made = {"rollouts": videos * how.steps * sides / settings.reuse, "decoded videos": videos / settings.reuse}
+    rollouts = videos * how.steps * generator.passes(how.guidance_scale)
+    made = {"rollouts": rollouts / settings.reuse, "decoded videos": videos / settings.reuse}
     return {**_counted(settings, taken), **made, "reward queries": videos / settings.reuse}, lacking
 
 

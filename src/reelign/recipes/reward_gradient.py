@@ -163,7 +163,7 @@ def plan_reward_gradient(
     given = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(given, generator)
     route = check_reward_gradient(generator, settings, how)
-    sides = "two calls" if how.guidance_scale > 1 else "one call"
+    sides = "two calls" if generator.passes(how.guidance_scale) > 1 else "one call"
     again = ", each of them run again on the way back" if settings.graph == "step" else ""
     told = (
         f"  the gradient of {settings.reward.name} through {_length(settings)} of {route.steps} steps, {sides} of the "

@@ -147,7 +147,7 @@ class RewardGradientStep:
             rollout.check_length(before, route.graded)
             value += float(loss)
             made = latents.detach()
-        sides = 2 if rollout.guidance.active else 1
+        sides = rollout.generator.passes(rollout.guidance.scale)
         self.queries += len(made) * parts
         self.forwards += sides * (rollout.plain + rollout.graded) * len(made)
         mean = {name: torch.stack([each[name] for each in seen]).mean(dim=0) for name in seen[0]}

@@ -39,7 +39,7 @@ class Best:
     """(1, C, F, H, W) clean."""
     seed: int
     denoiser_calls: int
-    """Of single videos; with classifier-free guidance a step is two."""
+    """Of single videos; a step is `Generator.passes` of them."""
     at_look: dict[int, float]
     """Seed -> weighted reward half-way."""
     at_end: dict[int, float]
@@ -88,11 +88,10 @@ def best_of(
     done = sample_euler(velocity(len(kept)), half[kept], sigmas[middle:])
     ended = values(done, sigmas[-1])
     winner = int(ended.argmax())
-    sides = 2 if guidance_scale > 1 else 1
     return Best(
         latents=generator.path.finish(done[winner : winner + 1], sigmas[-1]),
         seed=seeds[int(kept[winner])],
-        denoiser_calls=sides * (len(seeds) * middle + len(kept) * (steps - middle)),
+        denoiser_calls=generator.passes(guidance_scale) * (len(seeds) * middle + len(kept) * (steps - middle)),
         at_look=dict(zip(seeds, looked.tolist(), strict=True)),
         at_end={seeds[place]: value for place, value in zip(kept.tolist(), ended.tolist(), strict=True)},
     )

@@ -65,7 +65,7 @@ class Sampler:
     Args:
         size: in pixels.
         steps: of the Euler sampler.
-        guidance_scale: above 1 every step asks the model twice.
+        guidance_scale: above 1 a step asks the model `Generator.passes` times, twice for most.
         sides: of guidance, a row for each prompt; encoded beforehand, on any device.
         batch_size: videos in one call of the sampler.
     """
