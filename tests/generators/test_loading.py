@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from reelign.errors import ReelignError
 from reelign.generators import load_generator
-from reelign.generators.base import DEFAULTS_FILE, fingerprint
+from reelign.generators.defaults import DEFAULTS_FILE
+from reelign.generators.fingerprints import fingerprint
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from reelign.diffusion.flow import add_noise, latents_from_velocity
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
-from reelign.generators.base import DEFAULTS_FILE
 from reelign.generators.decoding.ltx import DECODE_SEED
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.ltx import FIRST, LTXImageToVideo
 from reelign.generators.pictures import as_pictures
 from reelign.training import Draw, LoRA, Policy, velocity_errors

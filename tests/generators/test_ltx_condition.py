@@ -14,7 +14,7 @@ from generators.pipelines import PROMPTS, SEEDS, STEPS, assert_close
 from generators.tiny_ltx import save_ltx
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
-from reelign.generators.base import DEFAULTS_FILE
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.ltx import FIRST
 from reelign.generators.pictures import as_pictures
 

@@ -25,7 +25,7 @@ from generators.tiny import WORDS, awake, tokenizer
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
-from reelign.generators.base import DEFAULTS_FILE
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.ltx import LTXImageToVideo
 from reelign.opening import known_model
 from reelign.training import Draw, LoRA, Policy, velocity_errors

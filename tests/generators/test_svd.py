@@ -17,7 +17,7 @@ from generators.tiny_svd import save_svd
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
-from reelign.generators.base import DEFAULTS_FILE
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.svd import NOISE_SEED
 from reelign.objectives.dpo import DPO
 from reelign.training import (

@@ -17,7 +17,7 @@ from generators.tiny_videocrafter2 import PUBLISHED, TEXT, WIDTH, draw, few, fil
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
-from reelign.generators.base import DEFAULTS_FILE
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.videocrafter2.checkpoint import build_pipeline, pipeline_folder
 
 SIZE = VideoSize(4, 16, 16)

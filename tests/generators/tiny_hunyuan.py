@@ -101,10 +101,10 @@ def clip() -> CLIPTextModel:
     ).eval()
 
 
-def llama_tokenizer() -> PreTrainedTokenizerFast:
-    """Padded on the right; a prompt begins in it where it does for Llama-3's own, at token 95."""
-    template = [word for word, _ in Whitespace().pre_tokenize_str(DEFAULT_PROMPT_TEMPLATE["template"])]
-    return word_tokenizer([*MARKS, *WORDS, *template], MARKS, TemplateProcessing(single="</s> $A", special_tokens=END))
+def llama_tokenizer(template: str = DEFAULT_PROMPT_TEMPLATE["template"]) -> PreTrainedTokenizerFast:
+    """Padded on the right; a prompt begins in it where it does for Llama-3's own, at token 95 of text-to-video's."""
+    words = [word for word, _ in Whitespace().pre_tokenize_str(template)]
+    return word_tokenizer([*MARKS, *WORDS, *words], MARKS, TemplateProcessing(single="</s> $A", special_tokens=END))
 
 
 def clip_tokenizer() -> PreTrainedTokenizerFast:

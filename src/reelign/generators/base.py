@@ -3,108 +3,29 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelign.diffusion.paths import FlowPath, RectifiedFlow
 from reelign.diffusion.samplers import VelocityFunction, initial_noise, sample_euler
 from reelign.errors import ReelignError
-from reelign.generators.checkpointing import run_again, run_again_but_attention
+from reelign.generators.conditioning import Conditioning, Guidance
 from reelign.generators.decoding.decoders import decoder_of
 from reelign.generators.decoding.video import VideoDecoder
+from reelign.generators.defaults import SamplingDefaults, VideoSize
+from reelign.generators.loaded import LoadedPipeline
 
-DEFAULTS_FILE = "reelign.json"
-TOLD_KEY, FAMILY_KEY = "told", "generator"
-"""What a `reelign.json` may hold beside defaults of sampling."""
-
-
-@dataclass(frozen=True, slots=True)
-class VideoSize:
-    """A clip's size in pixels."""
-
-    num_frames: int
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.num_frames} frames of {self.height} x {self.width}"
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """How a model is sampled where its user does not say."""
-
-    num_frames: int
-    height: int
-    width: int
-    fps: float
-    guidance_scale: float
-    num_inference_steps: int
-    guidance_scale_2: float | None = None
-    """Of the expert for low noise, where a model has two; it holds where `guidance_scale` is the default too."""
-
-    @property
-    def size(self) -> VideoSize:
-        return VideoSize(self.num_frames, self.height, self.width)
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the denoiser takes beside noisy latents and sigma: named tensors, each (B, ...)."""
-
-    tensors: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return next(iter(self.tensors.values())).shape[0]
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
-
-    def take(self, index: Tensor) -> Conditioning:
-        """The rows at (n,) `index`, repeats allowed."""
-        return Conditioning({name: tensor[index.to(tensor.device)] for name, tensor in self.tensors.items()})
-
-    def joined(self, other: Conditioning) -> Conditioning:
-        """With the tensors of another of as many rows, such as an image's beside a text's."""
-        return Conditioning({**self.tensors, **other.tensors})
-
-    def to(self, device: torch.device | str) -> Conditioning:
-        return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
-
-    @staticmethod
-    def cat(parts: list[Conditioning]) -> Conditioning:
-        """Join along the batch."""
-        return Conditioning({name: torch.cat([part[name] for part in parts]) for name in parts[0].tensors})
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: `negative + scale·(positive - negative)`; a scale of 1 or less needs no second pass."""
-
-    scale: float
-    negative: Conditioning | None = None
-    scale_2: float | None = None
-    """Of the expert for low noise, where a model has two; None is its `second_scale`."""
-
-    @property
-    def active(self) -> bool:
-        return self.scale > 1 and self.negative is not None
-
+__all__ = ["Conditioning", "Generator", "Guidance", "SamplingDefaults", "Steering", "VideoSize", "to_video"]
 
 Steering = Callable[[VelocityFunction, Tensor, Conditioning], VelocityFunction]
 """(velocity, sigmas (steps + 1,), conditioning) -> the velocity that is sampled with."""
 
 
-class Generator(abc.ABC):
+class Generator(LoadedPipeline):
     """One subclass per family; everything a family does its own way is inside its file.
 
     Args:
@@ -112,118 +33,17 @@ class Generator(abc.ABC):
         model: the folder or hub id it came from.
     """
 
-    pipeline_classes: ClassVar[tuple[str, ...]]
-    """Names of the diffusers pipelines this file covers."""
-    lora_targets: ClassVar[tuple[str, ...]]
-    """Module name endings that take LoRA by default."""
-    family_defaults: ClassVar[SamplingDefaults]
     path: FlowPath = RectifiedFlow()
     """Where the family's noise levels start and end, which of them it trains on, and the weight of its own loss."""
-
-    def __init__(self, pipeline: Any, model: str) -> None:
-        self.pipeline = pipeline
-        self.model = model
-        for denoiser in self.denoisers.values():
-            # Denoisers stay in eval() while they train: dropout would tear the policy from its reference.
-            denoiser.requires_grad_(False).eval()
-        pipeline.vae.requires_grad_(False).eval()
-
-    @property
-    @abc.abstractmethod
-    def denoisers(self) -> dict[str, nn.Module]:
-        """Pipeline component name -> denoiser; one entry for most families."""
-
-    def expert_rows(self, sigma: Tensor) -> dict[str, Tensor]:
-        """By the name of each denoiser, (B,) bool, at which of the noise levels (B,) it answers. Most have one."""
-        return {next(iter(self.denoisers)): torch.ones_like(sigma, dtype=torch.bool)}
 
     def second_scale(self, scale: float) -> float | None:
         """The guidance scale of an expert for low noise where this is the first one's; None without such an expert."""
         return None
 
-    def expert(self, sigma: float) -> str:
-        """Which of the denoisers answers at a noise level."""
-        level = torch.tensor([sigma], dtype=torch.float32)
-        return next(name for name, rows in self.expert_rows(level).items() if rows[0])
-
     @classmethod
     def variant(cls, index: Mapping[str, Any]) -> type[Generator]:
         """The class for a pipeline with this `model_index.json`, where models of one pipeline class differ."""
         return cls
-
-    @classmethod
-    def pipeline_type(cls, name: str) -> Any:
-        """The class of the pipeline that `model_index.json` names: diffusers' own for most families."""
-        import diffusers
-
-        return getattr(diffusers, name)
-
-    @property
-    def device(self) -> torch.device:
-        return next(next(iter(self.denoisers.values())).parameters()).device
-
-    @property
-    def published_defaults(self) -> SamplingDefaults:
-        """The family's, or what the pipeline's own files say of this checkpoint."""
-        return self.family_defaults
-
-    @cached_property
-    def defaults(self) -> SamplingDefaults:
-        """The family's sampling defaults, varied by a `reelign.json` beside the weights."""
-        path = Path(self.model) / DEFAULTS_FILE
-        if not path.is_file():
-            return self.published_defaults
-        values = json.loads(path.read_text())
-        return replace(
-            self.published_defaults, **{name: values[name] for name in values.keys() - {TOLD_KEY, FAMILY_KEY}}
-        )
-
-    family_told: ClassVar[dict[str, float]] = {}
-    """Numbers that the model is told beside text and image, such as frames a second, by the pipeline's name of each."""
-
-    @cached_property
-    def told(self) -> dict[str, float]:
-        """The family's own, varied by `told` in a `reelign.json` beside the weights.
-
-        Raises:
-            ReelignError: a name that the model is not told.
-        """
-        path = Path(self.model) / DEFAULTS_FILE
-        values = json.loads(path.read_text()).get("told", {}) if path.is_file() else {}
-        strange = sorted(values.keys() - self.family_told.keys())
-        if strange:
-            raise ReelignError(
-                f"{path} tells the model {strange[0]!r}, which it is not asked.",
-                f"It is told {', '.join(self.family_told) or 'nothing beside its inputs'}.",
-            )
-        return {**self.family_told, **values}
-
-    adapter_line: ClassVar[str] = ""
-    """What a script of plain diffusers says before `pipe.load_lora_weights` works for the family."""
-
-    @property
-    def call_arguments(self) -> dict[str, Any]:
-        """What a plain call of the pipeline needs beside size, steps and guidance to make the same videos."""
-        return {}
-
-    def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A plain call of the pipeline that makes the same videos: its class, what a script says before, its arguments.
-
-        Args:
-            arguments: size, steps, `guidance_scale` and `negative_prompt`, by the names that most pipelines have.
-        """
-        kind = type(self.pipeline)
-        return {
-            "pipeline": kind.__name__,
-            "module": "diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__,
-            "adapter_line": self.adapter_line,
-            "arguments": {**arguments, **self.call_arguments},
-        }
-
-    @cached_property
-    def identity(self) -> str:
-        """The model's name and a fingerprint of its files, for records and cache keys."""
-        return f"{Path(self.model).name}@{fingerprint(self.model)}"
 
     @abc.abstractmethod
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
@@ -264,6 +84,21 @@ class Generator(abc.ABC):
             "Use an image-to-video checkpoint, or prompts without images.",
         )
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether the text encoder reads a prompt together with its image."""
+        return type(self).encode_together is not Generator.encode_together
+
+    def encode_together(self, prompts: list[str], images: Tensor) -> Conditioning:
+        """Text conditioning of prompts that are read with their images, where the family's text encoder sees images;
+        most families' see none.
+
+        Args:
+            prompts: B of them.
+            images: (B, 3, H, W) in [0, 1], of any size; beside `encode_condition`, whose tensors are joined to these.
+        """
+        return self.encode_prompts(prompts)
+
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         """(B, 1, F, H, W) bool, true where latents of `shape` (B, C, F, H, W) are given and not made; None is nowhere.
 
@@ -301,6 +136,11 @@ class Generator(abc.ABC):
         `shape` is the (C, F, H, W) of the latents: some families shift by how many tokens there are.
         """
 
+    def start(self, noise: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """What sampling begins with, of standard noise (B, C, F, H, W), at the schedule's first level: the path's start
+        for most families, and a hint of the image in it for some."""
+        return self.path.start(noise, sigma)
+
     @abc.abstractmethod
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """ONE model call, no guidance: (B, C, F, H, W), (B,) -> canonical velocity (B, C, F, H, W)."""
@@ -333,23 +173,6 @@ class Generator(abc.ABC):
         raw = self.unnormalised(latents)
         pixels = self.decoder.whole(raw) if frames is None else self.decoder.frames(raw, frames)
         return to_video(pixels).clamp(0, 1)
-
-    def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
-        """Keep no activations inside the denoisers' blocks but run them again in the backward pass: less memory, about
-        one third more time, the same gradients. Forwards without gradients are as before.
-
-        With `keep_attention` what attention gives is kept: over long sequences most of the time for some of the memory.
-        """
-        denoisers: Any = self.denoisers.values()
-        for denoiser in denoisers:
-            denoiser.enable_gradient_checkpointing(run_again_but_attention if keep_attention else run_again)
-
-    @classmethod
-    def original_lora_names(cls, layers: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapter weights of `save_lora_weights` under the key names of the model's original code (ComfyUI's)."""
-        raise ReelignError(
-            f"{cls.__name__} adapters cannot be written under original key names.", "Export format=diffusers."
-        )
 
     def check(self, size: VideoSize) -> None:
         """Refuse a size the model would change in silence, naming the nearest legal one."""
@@ -390,7 +213,7 @@ class Generator(abc.ABC):
 
         sigmas = self.sigmas(steps, shape).to(self.device)
         bent = velocity if steer is None else steer(velocity, sigmas, conditioning)
-        latents = sample_euler(bent, self.path.start(noise, sigmas[0]), sigmas)
+        latents = sample_euler(bent, self.start(noise, sigmas[0], conditioning), sigmas)
         return self.path.finish(latents, sigmas[-1])
 
 
@@ -398,43 +221,3 @@ def to_video(pixels: Tensor) -> Tensor:
     """A VAE's pixels (B, 3, F, H, W), about [-1, 1], as a video (B, F, 3, H, W), about [0, 1], in at least fp32."""
     wide = pixels if pixels.dtype == torch.float64 else pixels.float()
     return ((wide + 1) / 2).transpose(1, 2)
-
-
-def fingerprint(model: str) -> str:
-    """12 hex digits that change when a model's files do.
-
-    A folder's are of its components' files: name, size and first and last MiB of each. A changed weight changes them in
-    practice, and a 28 GB checkpoint takes no minute to read. A hub id's is of the commit in the local cache. What a
-    `reelign.json` says beside size, steps and scale, which are recorded with every video, counts too.
-    """
-    digest = hashlib.sha256()
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        # .../snapshots/<commit>/model_index.json
-        cached = try_to_load_from_cache(model, "model_index.json")
-        digest.update(f"{model}@{Path(cached).parent.name if isinstance(cached, str) else 'main'}".encode())
-        return digest.hexdigest()[:12]
-    for path in _model_files(folder):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)}:{size}".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            if size > 1 << 20:
-                file.seek(max(1 << 20, size - (1 << 20)))
-                digest.update(file.read())
-    beside = folder / DEFAULTS_FILE
-    values: dict[str, Any] = json.loads(beside.read_text()) if beside.is_file() else {}
-    recorded = {field.name for field in fields(SamplingDefaults)}
-    if further := {name: value for name, value in values.items() if name not in recorded}:
-        digest.update(json.dumps(further, sort_keys=True).encode())
-    return digest.hexdigest()[:12]
-
-
-def _model_files(folder: Path) -> list[Path]:
-    """What makes the videos; prompts, settings and notes that lie in the folder too are no part of the model."""
-    index = folder / "model_index.json"
-    parts = json.loads(index.read_text()) if index.is_file() else {path.name for path in folder.iterdir()}
-    files = (path for part in parts for path in (folder / part, *(folder / part).rglob("*")) if path.is_file())
-    return sorted([*files, *([index] if index.is_file() else [])])

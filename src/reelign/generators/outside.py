@@ -1,28 +1,22 @@
-"""Families that a model folder names itself: kept outside the package, or another of its own for the same weights."""
+"""Families that a model's own files name: kept outside the package, or another of its own for the same weights."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from reelign.errors import ReelignError
-from reelign.generators.base import DEFAULTS_FILE, FAMILY_KEY, Generator
+from reelign.generators.base import Generator
+from reelign.generators.defaults import FAMILY_KEY, file_beside, values_beside
 from reelign.naming import is_object_name, named_object
 
 
 def family_beside(source: str) -> type[Generator] | None:
-    """The class that a folder's `reelign.json` names as its `generator`, `package.module:Class`; None names none.
+    """The class that the `reelign.json` beside a model's weights names as its `generator`, `package.module:Class`.
+
+    None where there is no such file, or none is named in it.
 
     Raises:
         ReelignError: the file is damaged, or what it names cannot be imported or is no family.
     """
-    path = Path(source) / DEFAULTS_FILE
-    if not path.is_file():
-        return None
-    try:
-        name = dict(json.loads(path.read_text())).get(FAMILY_KEY)
-    except (ValueError, TypeError) as error:
-        raise ReelignError(f"{path} is damaged: {error}.", "Write a JSON object, or take the file away.") from error
+    path, name = file_beside(source), values_beside(source).get(FAMILY_KEY)
     if name is None:
         return None
     if not isinstance(name, str) or not is_object_name(name):

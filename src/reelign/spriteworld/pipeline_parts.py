@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from reelign.generators.base import DEFAULTS_FILE
+from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.spriteworld.prompts import all_captions, held_out_captions, train_captions
 from reelign.spriteworld.world import FPS, NUM_FRAMES, SIZE
 
