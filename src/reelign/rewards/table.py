@@ -4,6 +4,7 @@ from __future__ import annotations
 
 REWARDS: dict[str, str] = {
     "composed": "reelign.rewards.compose:Composed",
+    "joints": "reelign.rewards.joints:Joints",
     "critic": "reelign.critics.rewarding:CriticReward",
     "dynamic-degree": "reelign.rewards.proxies:DynamicDegree",
     "frame-consistency": "reelign.rewards.proxies:FrameConsistency",
