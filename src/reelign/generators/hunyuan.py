@@ -40,6 +40,7 @@ class HunyuanVideo(Generator):
     pipeline_classes: ClassVar[tuple[str, ...]] = ("HunyuanVideoPipeline",)
     image_condition: ClassVar[tuple[str | None, ...]] = (None,)
     """Ways in which the denoisers of `pipeline_classes` take an image; None is not at all."""
+    template_length: ClassVar[int] = TEMPLATE_LENGTH
     lora_targets: ClassVar[tuple[str, ...]] = (
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
@@ -71,7 +72,7 @@ class HunyuanVideo(Generator):
     @property
     def max_sequence_length(self) -> int:
         """The padded prompt length: the tokenizer's own where it states a smaller one than 256 behind the template."""
-        return int(min(MAX_SEQUENCE_LENGTH, self.pipeline.tokenizer.model_max_length - TEMPLATE_LENGTH))
+        return int(min(MAX_SEQUENCE_LENGTH, self.pipeline.tokenizer.model_max_length - self.template_length))
 
     @property
     def call_arguments(self) -> dict[str, Any]:

@@ -64,9 +64,19 @@ def check_images(generator: Generator, prompts: Sequence[str]) -> None:
 
 def encode_asked(generator: Generator, prompts: Sequence[str], size: VideoSize) -> Conditioning:
     """A row for each prompt: its text, joined with its image for clips of `size` where it has one."""
-    text = generator.encode_prompts([str(prompt) for prompt in prompts])
+    if generator.reads_images:
+        text = Conditioning.cat([encode_text(generator, prompt) for prompt in prompts])
+    else:
+        text = generator.encode_prompts([str(prompt) for prompt in prompts])
     images = [encode_image(generator, prompt, size) for prompt in prompts if isinstance(prompt, ImagePrompt)]
     return text.joined(Conditioning.cat(images)) if images else text
+
+
+def encode_text(generator: Generator, prompt: str) -> Conditioning:
+    """One row, of a prompt's text: read together with its image where the model does so."""
+    if generator.reads_images and isinstance(prompt, ImagePrompt):
+        return generator.encode_together([str(prompt)], read_image(prompt.image)[None])
+    return generator.encode_prompts([str(prompt)])
 
 
 def encode_image(generator: Generator, prompt: ImagePrompt, size: VideoSize) -> Conditioning:

@@ -25,7 +25,7 @@ from reelign.generators.base import Conditioning, Generator, VideoSize
 from reelign.generators.encoders import VAE, encoders, holding, image_encoders, text_encoders
 from reelign.records import ImagePrompt
 from reelign.records.schema import content_key
-from reelign.training.asked import Sides, check_images, encode_image
+from reelign.training.asked import Sides, check_images, encode_image, encode_text
 from reelign.video import probe_video, read_video
 
 PER_SHARD = 16
@@ -124,7 +124,7 @@ def cached_prompts(
         ReelignError: prompts with images for a model of text alone, or without for one that goes on from them.
     """
     check_images(generator, prompts)
-    texts = cached_texts([str(prompt) for prompt in prompts], generator, folder)
+    texts = cached_texts(prompts, generator, folder)
     return _with_images(texts, prompts, generator, folder, size)
 
 
@@ -133,26 +133,27 @@ def cached_sides(
 ) -> Sides:
     """Both sides of guidance, as `cached_prompts`."""
     check_images(generator, prompts)
-    # Together, so that the text encoder is loaded once.
-    both = cached_texts([*(str(prompt) for prompt in prompts), negative_prompt], generator, folder)
-    own, negative = (
-        Conditioning({name: tensor[part] for name, tensor in both.tensors.items()})
-        for part in (slice(None, -1), slice(-1, None))
-    )
-    return Sides(_with_images(own, prompts, generator, folder, size), negative)
+    # Together, so that the text encoder is loaded once; of what is read with images the two sides differ in length.
+    *texts, negative = _text_rows([*prompts, negative_prompt], generator, folder)
+    return Sides(_with_images(Conditioning.cat(texts), prompts, generator, folder, size), negative)
 
 
 def cached_texts(texts: Sequence[str], generator: Generator, folder: Path) -> Conditioning:
-    """As `cached_prompts`, of the texts alone, whatever the model needs beside."""
+    """As `cached_prompts`, of the texts alone, whatever the model needs beside; of texts that are read together with
+    their images, of both."""
+    return Conditioning.cat(_text_rows(texts, generator, folder))
+
+
+def _text_rows(texts: Sequence[str], generator: Generator, folder: Path) -> list[Conditioning]:
     readers = text_encoders(generator)
     keys = _prompt_keys(texts, generator)
     cache = TensorCache(folder, generator.identity)
     if cache.missing(keys):
         with holding(generator, *readers):
-            cache.fill(list(keys), lambda key: generator.encode_prompts([keys[key]]).tensors, title="encode prompts")
+            cache.fill(list(keys), lambda key: encode_text(generator, keys[key]).tensors, title="encode prompts")
     entries = cache.load(keys)
     rows = {text: Conditioning(entries[key]) for key, text in keys.items()}
-    return Conditioning.cat([rows[text] for text in texts])
+    return [rows[_as_read(text, generator)] for text in texts]
 
 
 def _with_images(
@@ -200,7 +201,7 @@ def cached_latents(paths: Sequence[Path], generator: Generator, folder: Path) ->
 
 def uncached_prompts(prompts: Sequence[str], generator: Generator, folder: Path) -> int:
     """How many texts `cached_prompts` would have to encode; nothing is read but names."""
-    return len(_missing(_prompt_keys([str(prompt) for prompt in prompts], generator), generator, folder))
+    return len(_missing(_prompt_keys(prompts, generator), generator, folder))
 
 
 def uncached_images(prompts: Sequence[str], generator: Generator, folder: Path, size: VideoSize) -> int:
@@ -231,7 +232,17 @@ def _missing(keys: Iterable[str], generator: Generator, folder: Path) -> list[st
 def _prompt_keys(prompts: Sequence[str], generator: Generator) -> dict[str, str]:
     dtypes = {name: str(reader.dtype) for name, reader in text_encoders(generator).items()}
     settings = {"dtypes": dtypes, **generator.call_arguments}
-    return {content_key("prompt", prompt, settings): prompt for prompt in prompts}
+    found = {}
+    for prompt in prompts:
+        read = _as_read(prompt, generator)
+        seen = [read.image_key] if isinstance(read, ImagePrompt) else []
+        found[content_key("prompt", str(read), settings, *seen)] = read
+    return found
+
+
+def _as_read(prompt: str, generator: Generator) -> str:
+    """The prompt, without its image where the text encoder sees none."""
+    return prompt if generator.reads_images else str(prompt)
 
 
 def _image_keys(prompts: Sequence[ImagePrompt], generator: Generator, size: VideoSize) -> dict[str, ImagePrompt]:

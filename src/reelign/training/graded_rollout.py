@@ -63,7 +63,7 @@ class GradedRollout:
         noise = initial_noise((len(self.seeds), *shape), self.seeds, self.generator.device)
         level = self.route.sigmas[0].to(noise)
         if real is None:
-            return self.generator.path.start(noise, level)
+            return self.generator.start(noise, level, self.conditioning)
         return add_noise(real.to(noise), noise, level.expand(len(noise)))
 
     @torch.no_grad()

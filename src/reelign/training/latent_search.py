@@ -82,7 +82,7 @@ def best_of(
     noise = initial_noise((len(seeds), *shape), seeds, generator.device)
     velocity = functools.partial(_velocity, generator, conditioning, negative, guidance_scale)
     values = functools.partial(_value, reward, weights, conditioning)
-    half = sample_euler(velocity(len(seeds)), generator.path.start(noise, sigmas[0]), sigmas[: middle + 1])
+    half = sample_euler(velocity(len(seeds)), generator.start(noise, sigmas[0], conditioning), sigmas[: middle + 1])
     looked = values(half, sigmas[middle])
     kept = looked.argsort(descending=True)[: settings.keep]
     done = sample_euler(velocity(len(kept)), half[kept], sigmas[middle:])

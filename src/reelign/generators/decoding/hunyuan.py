@@ -8,7 +8,7 @@ are part of what the video looks like: it is not what the layers make of all fra
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,12 @@ from reelign.generators.decoding.video import Cache, VideoDecoder
 
 
 class HunyuanVideoDecoder(VideoDecoder):
-    """A piece is a tile; of its latents it takes those that the tile before has not seen, at the end maybe none."""
+    """A piece is a tile; of its latents it takes those that the tile before has not seen, at the end maybe none.
+
+    Args:
+        vae: the autoencoder.
+        hidden: frames at a clip's beginning that are decoded and not shown, fewer than its first tile has.
+    """
 
     vae_classes: ClassVar[tuple[str, ...]] = ("AutoencoderKLHunyuanVideo",)
     block_classes: ClassVar[tuple[str, ...]] = (
@@ -26,6 +31,13 @@ class HunyuanVideoDecoder(VideoDecoder):
         "Attention",
     )
     causal: ClassVar[bool] = True
+
+    def __init__(self, vae: Any, *, hidden: int = 0) -> None:
+        super().__init__(vae)
+        self.hidden = hidden
+
+    def whole(self, latents: Tensor) -> Tensor:
+        return super().whole(latents)[:, :, self.hidden :]
 
     @property
     def flat(self) -> bool:  # type: ignore[override]
@@ -59,7 +71,7 @@ class HunyuanVideoDecoder(VideoDecoder):
         if not first:
             return min((size + self.length - self.stride - 1) * self.ratio, self.stride * self.ratio)
         frames = (size - 1) * self.ratio + 1
-        return frames if not self.flat or size < self.length else self.stride * self.ratio + 1
+        return (frames if not self.flat or size < self.length else self.stride * self.ratio + 1) - self.hidden
 
     def __call__(self, latents: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         first = cache is None
@@ -67,10 +79,11 @@ class HunyuanVideoDecoder(VideoDecoder):
         pixels: Tensor = self.vae.decoder(self.vae.post_quant_conv(tile))
         if not first:
             pixels = faded(cache[1], pixels[:, :, 1:])
-        shown = self.num_frames(latents.shape[2], first=first)
+        begin = self.hidden if first else 0
+        end = begin + self.num_frames(latents.shape[2], first=first)
         # Of a clip's only or last tile nothing is left for a next one.
         overlap = self.length - 1 - self.stride
-        return pixels[:, :, :shown], (tile[:, :, self.stride :], pixels[:, :, -overlap * self.ratio :])
+        return pixels[:, :, begin:end], (tile[:, :, self.stride :], pixels[:, :, -overlap * self.ratio :])
 
 
 def faded(before: Tensor, after: Tensor) -> Tensor:
