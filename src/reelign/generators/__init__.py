@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+from reelign.generators.defaults import fetch_beside
 from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.outside import family_beside
 from reelign.generators.videocrafter2.checkpoint import checkpoint_of, pipeline_folder
@@ -36,6 +37,7 @@ GENERATORS = {
     "CogVideoXPipeline": "reelign.generators.cogvideox:CogVideoX",
     "HunyuanVideo15ImageToVideoPipeline": "reelign.generators.hunyuan15:HunyuanVideo15ImageToVideo",
     "HunyuanVideo15Pipeline": "reelign.generators.hunyuan15:HunyuanVideo15",
+    "HunyuanVideoImageToVideoPipeline": "reelign.generators.hunyuan_i2v:HunyuanVideoImageToVideo",
     "HunyuanVideoPipeline": "reelign.generators.hunyuan:HunyuanVideo",
     "LTXConditionPipeline": "reelign.generators.ltx_condition:LTXCondition",
     "LTXImageToVideoPipeline": "reelign.generators.ltx:LTXImageToVideo",
@@ -123,7 +125,8 @@ def family_of(model: str) -> type[Generator]:
 
 def check_supported(model: str, source: str) -> None:
     """Refuse a folder or hub id of a pipeline class that no family covers, unless it names a family itself."""
-    if family_beside(source) is None and (name := pipeline_class(source)) not in GENERATORS:
+    name = pipeline_class(source)  # first: of a hub id this brings what lies beside the weights too
+    if family_beside(source) is None and name not in GENERATORS:
         raise ReelignError(
             f"{model} is a {name}, which reelign does not support.",
             f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}; a family of your own is named in a "
@@ -190,7 +193,9 @@ def _index_from_hub(model_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(hf_hub_download(model_id, "model_index.json"))
+        index = Path(hf_hub_download(model_id, "model_index.json"))
+        fetch_beside(model_id)
+        return index
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise ReelignError(
             f"{model_id} is no folder here and could not be read from the Hugging Face Hub ({type(error).__name__}).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,20 @@ def file_beside(model: str) -> Path | None:
     except HFValidationError:  # no hub id, and no folder either: whoever loads it says so
         return None
     return Path(kept) if isinstance(kept, str) else None
+
+
+def fetch_beside(model_id: str) -> None:
+    """Bring a hub id's `reelign.json`, where it has one, to where `file_beside` looks for it.
+
+    Raises:
+        HfHubHTTPError: the hub answers, and not of the file.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, OfflineModeIsEnabled
+
+    # Without a network what lies here is all that is known.
+    with contextlib.suppress(EntryNotFoundError, OfflineModeIsEnabled):
+        hf_hub_download(model_id, DEFAULTS_FILE)
 
 
 def values_beside(model: str) -> dict[str, Any]:
