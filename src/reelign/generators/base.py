@@ -99,6 +99,22 @@ class Generator(LoadedPipeline):
         """
         return self.encode_prompts(prompts)
 
+    @property
+    def grades_images(self) -> bool:
+        """Whether a gradient passes from a clip to the frame that it goes on from: `continue_from` is the family's."""
+        return type(self).continue_from is not Generator.continue_from
+
+    def continue_from(self, frames: Tensor, size: VideoSize) -> Conditioning:
+        """`encode_condition` of frames that clips of the model's own ended with.
+
+        A family that gives it hands on the gradient and rounds nothing to 8 bits; the others do as for any image.
+
+        Args:
+            frames: (B, 3, H, W) in [0, 1], as large as the clips.
+            size: of the clips.
+        """
+        return self.encode_condition(frames, size)
+
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         """(B, 1, F, H, W) bool, true where latents of `shape` (B, C, F, H, W) are given and not made; None is nowhere.
 
@@ -173,6 +189,14 @@ class Generator(LoadedPipeline):
         raw = self.unnormalised(latents)
         pixels = self.decoder.whole(raw) if frames is None else self.decoder.frames(raw, frames)
         return to_video(pixels).clamp(0, 1)
+
+    def packed(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F, H, W) in the layout in which the family's pipeline holds them while it samples."""
+        return latents
+
+    def unpacked(self, held: Tensor, shape: Sequence[int]) -> Tensor:
+        """The other way, to `shape` (B, C, F, H, W)."""
+        return held
 
     def check(self, size: VideoSize) -> None:
         """Refuse a size the model would change in silence, naming the nearest legal one."""

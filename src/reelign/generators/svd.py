@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 from torch import Tensor, nn
 
 from reelign.diffusion.flow import canonical_sigma
@@ -24,7 +25,7 @@ from reelign.generators.checkpointing import checkpoint_blocks
 from reelign.generators.decoding.decoders import decoder_of
 from reelign.generators.decoding.video import VideoDecoder
 from reelign.generators.modelscope import add_lora_methods
-from reelign.generators.pictures import as_pictures
+from reelign.generators.pictures import as_pictures, normalised, wide
 
 NOISE_SEED = 0
 """Of the noise on every image: what a video is made of is the same whenever it is encoded."""
@@ -34,7 +35,8 @@ class StableVideoDiffusion(Generator):
     """Stable Video Diffusion, 14 frames and XT, through its diffusers pipeline."""
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("StableVideoDiffusionPipeline",)
-    # P_mean and P_std of the paper's training on images, towards noise as its resolution asks.
+    # P_mean and P_std of the paper's image-to-video training (its appendix, as those who fine-tune the model quote it:
+    # alibaba/animate-anything issue 34, pixeli99/SVD_Xtend); Stability's code has no training configuration of it.
     path: EDM = EDM(mean=0.7, std=1.6)
     lora_targets: ClassVar[tuple[str, ...]] = ("attn1.to_q", "attn1.to_k", "to_v", "to_out.0")
     checkpointed: ClassVar[tuple[str, ...]] = ("SpatioTemporalResBlock", "TransformerSpatioTemporalModel")
@@ -87,13 +89,25 @@ class StableVideoDiffusion(Generator):
 
     @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
-        pipeline, vae, pictures = self.pipeline, self.pipeline.vae, as_pictures(images)
+        pipeline, pictures = self.pipeline, as_pictures(images)
         embeds = pipeline._encode_image(pictures, self.device, 1, False)
         pixels = pipeline.video_processor.preprocess(pictures, height=size.height, width=size.width).float()
-        noise = torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(NOISE_SEED))
+        return Conditioning({"image_embeds": embeds, "image_latents": self._image_latents(pixels)})
+
+    def continue_from(self, frames: Tensor, size: VideoSize) -> Conditioning:
+        pixels = wide(frames)
+        encoder = self.pipeline.image_encoder
+        seen = normalised((_resize_with_antialiasing(pixels, (224, 224)) + 1) / 2, self.pipeline.feature_extractor)
+        embeds = encoder(seen.to(encoder.device, encoder.dtype)).image_embeds[:, None]
+        return Conditioning({"image_embeds": embeds.to(self.device), "image_latents": self._image_latents(pixels)})
+
+    def _image_latents(self, pixels: Tensor) -> Tensor:
+        """Of pixels (B, 3, H, W) in [-1, 1], with a little noise, unscaled."""
+        vae = self.pipeline.vae
+        noise = torch.randn(pixels.shape[1:], generator=torch.Generator().manual_seed(NOISE_SEED)).to(pixels)
         noisy = pixels + self.told["noise_aug_strength"] * noise
-        latents = vae.encode(noisy.to(vae.device, vae.dtype)).latent_dist.mode().float()
-        return Conditioning({"image_embeds": embeds, "image_latents": latents})
+        latents: Tensor = vae.encode(noisy.to(vae.device, vae.dtype)).latent_dist.mode().float()
+        return latents
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         stride = self.pipeline.vae_scale_factor
@@ -109,6 +123,12 @@ class StableVideoDiffusion(Generator):
             height=max(1, round(size.height / step)) * step,
             width=max(1, round(size.width / step)) * step,
         )
+
+    def packed(self, latents: Tensor) -> Tensor:
+        return latents.transpose(1, 2)
+
+    def unpacked(self, held: Tensor, shape: Sequence[int]) -> Tensor:
+        return held.transpose(1, 2)
 
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         self.pipeline.scheduler.set_timesteps(steps)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, VideoSize
-from reelign.generators.pictures import as_pictures
+from reelign.generators.pictures import as_pictures, as_processed
 from reelign.generators.wan import MAX_SEQUENCE_LENGTH, Wan
 
 
@@ -49,13 +49,24 @@ class WanImageToVideo(Wan):
     @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
         pipeline, pictures = self.pipeline, as_pictures(images)
-        first = pipeline.video_processor.preprocess(pictures, height=size.height, width=size.width)
-        frames = (first[:, None].float() + 1) / 2
-        grey = torch.full_like(frames, 0.5).expand(-1, size.num_frames - 1, -1, -1, -1)
-        found = {"image_latents": self.encode(torch.cat([frames, grey], dim=1))}
+        pixels = pipeline.video_processor.preprocess(pictures, height=size.height, width=size.width).float()
+        found = {"image_latents": self._image_latents((pixels + 1) / 2, size)}
         if pipeline.image_encoder is not None:  # Wan 2.2 has none
             found["image_embeds"] = pipeline.encode_image(pictures, device=self.device)
         return Conditioning(found)
+
+    def continue_from(self, frames: Tensor, size: VideoSize) -> Conditioning:
+        pipeline, encoder = self.pipeline, self.pipeline.image_encoder
+        found = {"image_latents": self._image_latents(frames, size)}
+        if encoder is not None:
+            seen = as_processed(frames, pipeline.image_processor).to(encoder.device, encoder.dtype)
+            found["image_embeds"] = encoder(seen, output_hidden_states=True).hidden_states[-2].to(self.device)
+        return Conditioning(found)
+
+    def _image_latents(self, first: Tensor, size: VideoSize) -> Tensor:
+        """Of a clip whose first frame (B, 3, H, W) in [0, 1] is given and whose others are mid-grey."""
+        grey = torch.full_like(first[:, None], 0.5).expand(-1, size.num_frames - 1, -1, -1, -1)
+        return self.encode(torch.cat([first[:, None], grey], dim=1))
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         # The transformer takes more channels than it makes.
