@@ -41,6 +41,12 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
     if not isinstance(objective, KTO | RWR):
         data.check_pairs()
     check_images(generator, data.prompts)
+    if settings.empty_prompt_share and not generator.takes_negative_prompts:
+        raise ReelignError(
+            f"{generator.model} is guided in one pass, which has no side without a prompt, and empty_prompt_share "
+            "trains that side.",
+            "Leave out empty_prompt_share.",
+        )
     check_sigma_range(settings, generator)
     check_precision(generator)
     if settings.lora is not None:
