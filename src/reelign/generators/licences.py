@@ -10,6 +10,7 @@ LICENCES = {
     "CogVideoXPipeline": "2B Apache-2.0, 5B CogVideoX licence",
     "HunyuanVideo15ImageToVideoPipeline": HUNYUAN,
     "HunyuanVideo15Pipeline": HUNYUAN,
+    "HunyuanVideoImageToVideoPipeline": HUNYUAN,
     "HunyuanVideoPipeline": HUNYUAN,
     "LTXConditionPipeline": "LTX-Video Open Weights",
     "LTXImageToVideoPipeline": "LTX-Video Open Weights",
