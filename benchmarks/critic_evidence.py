@@ -2,11 +2,13 @@
 
     python benchmarks/critic_evidence.py --folder critics              # all that is not done yet, then the table
     python benchmarks/critic_evidence.py --folder critics --seeds 0
+    python benchmarks/critic_evidence.py --folder critics --backbones rewards    # of reward_evidence.py, not made anew
     python benchmarks/critic_evidence.py --folder critics --table-only
 
 Each seed has a backbone made from nothing (`small_vlm.py`) that knows the words of the questions, clips, and what three
-simulated people say of pairs of them and of each by itself. Arms train on prompts of the train split, one after the
-other from the same backbone; everything in the table is of held-out captions.
+simulated people say of pairs of them and of each by itself. No backbone has ever written a word: what an answer looks
+like is learnt within an arm, and an arm of a few steps answers nothing that can be read. Arms train on prompts of the
+train split, one after the other from the same backbone; everything in the table is of held-out captions.
 A finished arm is not run again and one that was stopped goes on.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from reward_evidence import judged_workspace
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
 
 from reelign import critic_stages
 from reelign.config import resolve
@@ -56,11 +59,11 @@ SHARED: dict[str, Any] = {
     "pixels": {"min_pixels": SIZE * SIZE, "max_pixels": SIZE * SIZE},
     "dimensions": list(DIMENSIONS),
     "train": "full",
-    "train_vision": True,
-    "batch_size": 16,
+    "batch_size": 8,
     "max_tokens": 32,
     "trainer": {"learning_rate": 3e-4, "warmup_steps": 20, "schedule": "cosine", "checkpoint_every": 50},
-    "watch": {"held_out": 0.05, "every": 50, "asked": 0},
+    # A look of every arm at the same held-out captions comes at its end; one at every 50 steps cost as much as these.
+    "watch": {"held_out": 0.0, "asked": 0},
     "device": "cpu",
 }
 EVIDENCE = "critic.json"
@@ -85,18 +88,47 @@ def main(folder: Path, options: argparse.Namespace) -> None:
     small_vlm.tokenizer, small_vlm.POSITIONS = tokenizer, "multimodal"
     for seed in map(int, options.seeds.split(",")):
         own = folder / f"seed-{seed}"
-        backbone = own / "backbone"
-        if not (own / "backbone.json").exists():
-            found = small_vlm.pretrain(backbone, seed=seed, tower_steps=options.steps // 2, steps=options.steps)
-            write_text(own / "backbone.json", json.dumps({"steps": options.steps, **found}))
+        backbone = backbone_of(own, seed, options)
         workspace = judged_workspace(own / "workspace", seed=seed, candidates=options.candidates)
         grade(workspace, seed)
         for arm in options.arms.split(","):
             run = workspace.root / "runs" / arm
             if not (run / EVIDENCE).exists():
+                began = time.process_time()
                 critic = backbone if arm == "untrained" else train(workspace, backbone, arm, seed, options.epochs)
+                trained = time.process_time()
                 measure(workspace, critic, run, options)
-                print(f"seed {seed}, {arm}: done", flush=True)
+                spent = f"{trained - began:.0f} s of CPU to train, {time.process_time() - trained:.0f} s to ask"
+                print(f"seed {seed}, {arm}: {spent}", flush=True)
+
+
+def backbone_of(own: Path, seed: int, options: argparse.Namespace) -> Path:
+    """The seed's backbone, made from nothing or from the one that rewards were trained from."""
+    backbone = own / "backbone"
+    if (own / "backbone.json").exists():
+        return backbone
+    if options.backbones is None:
+        found = small_vlm.pretrain(backbone, seed=seed, tower_steps=options.steps // 2, steps=options.steps)
+        found = {"steps": options.steps, **found}
+    else:
+        source = options.backbones / f"seed-{seed}"
+        small_vlm.save(with_words(source / "backbone", seed), backbone)
+        found = json.loads((source / "backbone.json").read_text())
+    write_text(own / "backbone.json", json.dumps(found))
+    return backbone
+
+
+def with_words(source: Path, seed: int) -> Qwen2VLForConditionalGeneration:
+    """A reward's backbone with rows for the words of the questions beside those that it knows."""
+    old = Qwen2VLForConditionalGeneration.from_pretrained(source)
+    known, model = AutoTokenizer.from_pretrained(source).get_vocab(), small_vlm.untrained(seed=seed)
+    words = small_vlm.tokenizer().get_vocab()
+    table = model.get_input_embeddings().weight.detach().clone()
+    for word in known.keys() & words.keys():
+        table[words[word]] = old.get_input_embeddings().weight[known[word]]
+    tables = {"model.language_model.embed_tokens.weight": table, "lm_head.weight": table}
+    model.load_state_dict(old.state_dict() | tables)
+    return model.eval()
 
 
 def grade(workspace: Workspace, seed: int) -> None:
@@ -170,9 +202,10 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--steps", type=int, default=3000, help="of the backbone's pretraining, 32 clips each")
+    parser.add_argument("--backbones", type=Path, help="folder of reward_evidence.py, whose backbones to begin with")
     parser.add_argument("--candidates", type=int, default=8, help="clips of each caption, 7 or more")
-    parser.add_argument("--epochs", type=float, default=1.0, help="of each arm")
-    parser.add_argument("--pairs", type=int, default=200, help="pairs and clips asked about, of each dimension")
+    parser.add_argument("--epochs", type=float, default=0.6, help="of each arm")
+    parser.add_argument("--pairs", type=int, default=100, help="pairs and clips asked about, of each dimension")
     parser.add_argument("--table-only", action="store_true")
     parser.add_argument("--page", type=Path, default=Path(__file__).parent.parent / "docs" / "evidence.md")
     options = parser.parse_args()

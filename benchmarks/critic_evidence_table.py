@@ -63,15 +63,16 @@ def _head(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _rows(found: dict[str, list[dict[str, Any]]]) -> str:
-    head = ["critic", "pairs w/o ties", "consistent", "then w/o ties", "first chosen", "clips", "no verdict"]
-    head += ["TA, wrong prompt"]
+    head = ["critic", "pairs w/o ties", "consistent", "then w/o ties", "first chosen", "clips"]
+    head += ["no verdict on pairs", "on clips", "TA, wrong prompt"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for arm, results in found.items():
         cells = [WHAT[arm]]
         for key in ("without_ties", "consistent", "swapped", "first"):
             cells.append(_each(results, lambda own, name, key=key: own["pairs"][name][key]["mean"]))
         cells.append(_each(results, lambda own, name: own["videos"][name]["three_level"]["mean"]))
-        cells.append(_each(results, lambda own, name: own["pairs"][name]["answers"]["unanswered"]["mean"]))
+        for kind in ("pairs", "videos"):
+            cells.append(_each(results, lambda own, name, kind=kind: own[kind][name]["answers"]["unanswered"]["mean"]))
         wrong = [own["pairs"]["TA"]["answers"]["prompts"]["accuracy"]["wrong"]["mean"] for own in results]
         cells.append(_mean(wrong))
         lines.append(f"| {' | '.join(cells)} |")
