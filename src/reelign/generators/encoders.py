@@ -42,6 +42,7 @@ def image_encoders(generator: Generator) -> dict[str, nn.Module]:
 
 
 def is_away(model: nn.Module) -> bool:
+    """Whether a model keeps no weights, so that it can be asked for sizes and not run."""
     return any(parameter.device == META for parameter in model.parameters())
 
 

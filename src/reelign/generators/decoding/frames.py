@@ -75,4 +75,5 @@ class FrameGroupDecoder(FrameDecoder):
         return torch.cat([self(group, None)[0] for group in groups], dim=2)
 
     def arguments(self, frames: Tensor) -> dict[str, Any]:
+        """How many of the frames (B, F, ...) are one clip's: the decoder looks over all of them."""
         return {"num_frames": frames.shape[1]}

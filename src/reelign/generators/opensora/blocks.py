@@ -35,6 +35,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, angles: Tensor | None) -> Tensor:
+        """Tokens (N, L, width) -> (N, L, width); no angles where places play no part."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query, key = self.q_norm(query), self.k_norm(key)
         if angles is not None:
@@ -55,6 +56,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+        """Tokens (B, N, width) -> (B, N, width); the mask is bool, true where there is text."""
         query = self.q_linear(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = self.kv_linear(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
@@ -63,12 +65,15 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two layers with GELU's tanh approximation between them."""
+
     def __init__(self, width: int, inner: int, out: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, inner)
         self.fc2 = nn.Linear(inner, out)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """(..., width) -> (..., out)."""
         found: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
         return found
 
@@ -119,6 +124,7 @@ class WaveEmbedder(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, numbers: Tensor) -> Tensor:
+        """(B,) -> (B, width), the waves in fp32 before the layers' own precision."""
         angles = numbers[:, None].float() * frequencies(WAVES // 2).to(numbers.device)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1)
         found: Tensor = self.mlp(waves.to(next(self.mlp.parameters()).dtype))
@@ -136,6 +142,7 @@ class CaptionEmbedder(nn.Module):
         self.register_buffer("y_embedding", torch.randn(length, channels) / channels**0.5)
 
     def forward(self, text: Tensor) -> Tensor:
+        """(B, L, channels) -> (B, L, width)."""
         found: Tensor = self.y_proj(text)
         return found
 
@@ -150,6 +157,7 @@ class FinalLayer(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
 
     def forward(self, tokens: Tensor, level: Tensor) -> Tensor:
+        """(B, F · S, width), levels (B, F or 1, width) -> (B, F · S, out)."""
         shift, scale = (self.scale_shift_table + level.unsqueeze(-2)).unsqueeze(2).unbind(-2)
         frames = self.norm_final(tokens).unflatten(1, (level.shape[1], -1)) * (1 + scale) + shift
         found: Tensor = self.linear(frames.flatten(1, 2))
@@ -169,6 +177,7 @@ class Rotary(nn.Module):
         self.register_buffer("freqs", frequencies(head_width // 2))
 
     def forward(self, num_frames: int) -> Tensor:
+        """(num_frames, head width / 2) angles in radians of frames 0, 1, 2, ..."""
         # In the weights' own precision: in bf16, as the model was trained, the angles are rounded.
         positions = torch.arange(num_frames, device=self.freqs.device, dtype=self.freqs.dtype)
         return positions[:, None] * self.freqs

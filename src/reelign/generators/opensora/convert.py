@@ -115,6 +115,7 @@ def _fill(model: Any, weights: dict[str, Tensor], source: str | Path) -> None:
 
 
 def main() -> None:
+    """`python -m reelign.generators.opensora.convert FOLDER`; what is wrong ends it with one sentence."""
     parser = argparse.ArgumentParser(description="Open-Sora 1.2 as a folder that reelign loads.")
     parser.add_argument("folder", help="to be made")
     for name, default in (("stdit", STDIT), ("vae", VAE), ("t5", T5)):

@@ -36,6 +36,7 @@ class PatchEmbedder(nn.Module):
         self.proj = nn.Conv3d(channels, width, kernel_size=patch, stride=patch)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(B, C, F, H, W) -> (B, frames, places, width)."""
         over = [-size % patch for size, patch in zip(latents.shape[2:], self.patch, strict=True)]
         padded = F.pad(latents, [0, over[2], 0, over[1], 0, over[0]])
         tokens: Tensor = self.proj(padded).flatten(3).permute(0, 2, 3, 1)

@@ -20,11 +20,14 @@ class CausalConv(nn.Module):
         self.conv = nn.Conv3d(channels, out, kernel, stride=(stride, 1, 1), bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, F, H, W) -> (B, out, ceil(F / stride), H, W), none from frames to come."""
         found: Tensor = self.conv(F.pad(features, self.padding))
         return found
 
 
 class TemporalResBlock(nn.Module):
+    """Two causal convolutions, each behind a norm and SiLU, beside what they are given."""
+
     def __init__(self, channels: int, out: int, groups: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, channels)
@@ -35,6 +38,7 @@ class TemporalResBlock(nn.Module):
             self.conv3 = CausalConv(channels, out, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, F, H, W) -> (B, out, F, H, W)."""
         found: Tensor = self.conv1(F.silu(self.norm1(features)))
         found = self.conv2(F.silu(self.norm2(found)))
         return found + (self.conv3(features) if hasattr(self, "conv3") else features)
@@ -68,6 +72,7 @@ class TemporalEncoder(nn.Module):
         self.conv2 = CausalConv(widths[-1], out, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, channels, F, H, W) -> (B, out, F / 2^halvings, H, W)."""
         features = self.conv_in(features)
         for level, blocks in enumerate(self.block_res_blocks):
             assert isinstance(blocks, nn.ModuleList)
@@ -105,6 +110,7 @@ class TemporalDecoder(nn.Module):
         self.conv_out = CausalConv(widths[0], out, 3)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """(B, latent channels, f, H, W) -> (B, out, f · 2^doublings, H, W)."""
         features = self.conv1(latents)
         for block in self.res_blocks:
             features = block(features)

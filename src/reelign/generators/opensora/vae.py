@@ -89,10 +89,12 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def spatial_stride(self) -> int:
+        """Pixels of a latent along a side."""
         return int(2 ** (len(self.config.block_out_channels) - 1))
 
     @property
     def temporal_stride(self) -> int:
+        """Frames of a latent frame."""
         return int(self.temporal_vae.stride)
 
     @property

@@ -53,6 +53,7 @@ class TimeAndFpsEmbedding(TimestepEmbedding):  # type: ignore[misc]  # diffusers
         self.fps = TimestepEmbedding(width, 4 * width)
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, width) sines of the timestep, (B,) frames a second -> (B, 4 · width)."""
         assert condition is not None, "the U-Net says how many"
         embedded: Tensor = super().forward(sample) + self.fps(self.fps_proj(condition).to(sample.dtype))
         return embedded
@@ -89,6 +90,8 @@ class VideoCrafter2Scheduler(DDIMScheduler):  # type: ignore[misc]  # diffusers 
     def step(
         self, model_output: Tensor, timestep: Any, sample: Tensor, *further: Any, return_dict: bool = True, **named: Any
     ) -> Any:
+        """DDIM's step from x_t to x at the timestep before it on the schedule, of latents of any shape; the estimate of
+        the clean video is unshrunk."""
         moved, seen = super().step(model_output, timestep, sample, *further, return_dict=False, **named)
         # `seen` is s_t times the clean latents; the step's end wants s of the level that it goes to.
         scale = signal_scale(self.config["num_train_timesteps"])
@@ -99,6 +102,7 @@ class VideoCrafter2Scheduler(DDIMScheduler):  # type: ignore[misc]  # diffusers 
         return DDIMSchedulerOutput(moved, seen / own) if return_dict else (moved, seen / own)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Any) -> Tensor:
+        """s_t·√ᾱ_t·latents + √(1 - ᾱ_t)·noise of latents (B, ...) at timesteps (B,)."""
         scale = signal_scale(self.config["num_train_timesteps"]).to(original_samples)[timesteps]
         shrunk = scale.reshape(-1, *[1] * (original_samples.ndim - 1)) * original_samples
         noisy: Tensor = super().add_noise(shrunk, noise, timesteps)
