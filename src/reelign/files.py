@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reelign.errors import ReelignError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -27,3 +29,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def prepare_file(path: Path) -> None:
+    """Make the folder of a file that a command shall write, before the time that its content takes and not after.
+
+    Raises:
+        ReelignError: nothing can be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = path.is_dir() or not os.access(path.parent, os.W_OK)
+    except (OSError, ValueError) as error:
+        raise ReelignError(f"{path} cannot be written: {error}.", "Give another place: --out FILE.mp4") from error
+    if taken:
+        raise ReelignError(f"{path} is a folder or in one that cannot be written.", "Give a file: --out FILE.mp4")
