@@ -6,7 +6,6 @@ Each takes a workspace folder and settings as keywords (nested ones as dicts), o
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from reelign.costs import measured
 from reelign.errors import ReelignError
 from reelign.evaluation import Evaluated, check_scorer
 from reelign.evaluation import evaluate as compare_videos
-from reelign.files import write_text
+from reelign.files import prepare_file, write_text
 from reelign.generators import Generator, resolve_model
 from reelign.latent_stages import evaluate_guidance, guide_label, located
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
@@ -259,7 +258,7 @@ def sample(
     if image is not None:
         prompt = image_prompt(prompt, Path(image))
     path = Path(out) if out else Path(f"sample-{run or 'base'}-{seed}.mp4")
-    _prepare(path)
+    prepare_file(path)
     generator = load_model(opened)
     if run:
         use_run(opened, generator, run)
@@ -342,17 +341,6 @@ def import_judgements(
     path = Path(path)
     known = recognise(path) if format is None else check_format(format)
     return import_record(Workspace.open(workspace), path, known, judge=judge)
-
-
-def _prepare(path: Path) -> None:
-    """Make the folder of a video to be written, before the time that sampling takes and not after."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        taken = path.is_dir() or not os.access(path.parent, os.W_OK)
-    except (OSError, ValueError) as error:
-        raise ReelignError(f"{path} cannot be written: {error}.", "Give another place: --out FILE.mp4") from error
-    if taken:
-        raise ReelignError(f"{path} is a folder or in one that cannot be written.", "Give a file: --out FILE.mp4")
 
 
 def _numbers(result: Evaluated) -> dict[str, Any]:
