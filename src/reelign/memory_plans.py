@@ -11,7 +11,7 @@ import torch
 
 from reelign.config import Layer, ModelSettings
 from reelign.errors import ReelignError
-from reelign.generators.published import published_configs, shapes_of
+from reelign.generators.published import published_configs, published_name, shapes_of
 from reelign.opening import WORKSPACE_CONFIG, is_of_sections, known_model, resolve_section
 from reelign.recipes.memory_plan import MemoryPlan
 from reelign.recipes.planning import plan
@@ -54,7 +54,7 @@ def plan_memory(
         resolve_section(section, [_part(layer, section) for layer in every])
         for section in ("align", "generate", "model")
     )
-    name = model if model in published_configs() else known_model(model)
+    name = published_name(model) or known_model(model)
     return plan(shapes_of(name, dtype=_dtype(loading), vae_dtype=getattr(torch, loading.vae_dtype)), settings, sampling)
 
 

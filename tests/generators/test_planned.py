@@ -87,14 +87,14 @@ def test_a_step_on_pairs_is_foreseen(family_folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mochi", "opensora", "hunyuan", "animatediff", "wan22-ti2v"])
+@pytest.mark.parametrize("name", ["mochi", "opensora", "hunyuan", "hunyuan15", "animatediff", "wan22-ti2v"])
 def test_a_step_on_pairs_of_the_others_is_foreseen(name: str, family_folders: dict[str, Path]) -> None:
     frames = {"mochi": 13, "opensora": 17, "animatediff": 4}.get(name, 9)
     foreseen(family_folders[name], VideoSize(frames, 64, 64))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other_folder", ["wan22", "wan-i2v", "svd"], indirect=True)
+@pytest.mark.parametrize("other_folder", ["wan22", "wan-i2v", "svd", "hunyuan15-i2v"], indirect=True)
 def test_a_step_of_several_experts_or_of_images_is_foreseen(other_folder: tuple[Path, VideoSize]) -> None:
     folder, size = other_folder
     foreseen(folder, VideoSize(size.num_frames, 64, 64))

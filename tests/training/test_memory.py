@@ -93,3 +93,30 @@ def test_attention_without_values_makes_no_matrix_of_all_tokens() -> None:
     assert memory.peak < tokens * tokens
     assert query.grad is not None
     assert query.grad.shape == query.shape
+
+
+def test_what_is_remembered_of_an_operation_is_what_it_makes() -> None:
+    x = torch.empty(2, 3, 8, 5, device=META)
+    for _ in range(2):
+        memory = ShapeMemory([x])
+        with memory:
+            turned = x.transpose(1, 3)
+            whole, half = turned * 1, turned.bfloat16() * 1.0
+        assert whole.stride() == turned.stride() != torch.empty(2, 5, 8, 3).stride()
+        assert (whole.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+        assert whole.untyped_storage()._cdata != x.untyped_storage()._cdata
+        assert memory.now == 4 * x.numel() + 4 * x.numel() + 2 * x.numel()
+    ints = torch.empty(4, dtype=torch.long, device=META)
+    with ShapeMemory():
+        assert [(ints * 2).dtype, (ints * 2.0).dtype, (ints * 2).dtype] == [torch.long, torch.float32, torch.long]
+
+
+def test_a_mask_lets_everything_through_and_its_complement_nothing() -> None:
+    x, mask = torch.empty(2, 6, 3, device=META), torch.empty(2, 6, device=META, dtype=torch.long)
+    with ShapeMemory():
+        for row, kept in zip(x, mask.bool(), strict=True):
+            assert row[kept].shape == (6, 3)
+            assert row[~kept].shape == (0, 3)
+            assert row[~~kept].shape == (6, 3)
+            # A family that puts a text's own tokens before the padding has as many as before.
+            assert torch.cat([row[kept], row[~kept]]).shape == row.shape

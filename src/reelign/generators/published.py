@@ -1,7 +1,10 @@
 """Published models by their configuration alone: shapes without weights, and without a network.
 
-`published.json` has the sizes of each component as the public config.json files state them (and, for Wan and CogVideoX,
-diffusers' scripts that convert the original checkpoints). What a tokenizer would say of a text is its padded length.
+`published.json` has the sizes of each component and, under `_from`, where they were read: in the public config.json
+files or in diffusers' scripts that convert the original checkpoints. A component that is a hub id there is that
+model's own. `_size` is the usual one of a checkpoint, frames, height and width, where it is not its family's; `_folder`
+where the guides put a pipeline that is made of published parts. What a tokenizer would say of a text is its padded
+length.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from typing import Any
 
 import torch
 
-from reelign.generators import GENERATORS, load_generator, resolve_model
-from reelign.generators.base import Generator
-from reelign.generators.encoders import META
+from reelign.generators import GENERATORS, load_generator
+from reelign.generators.base import Generator, VideoSize
+from reelign.generators.encoders import IMAGE_ENCODER, META, VAE
 from reelign.generators.weights import as_loaded, loads_as_diffusers
 from reelign.naming import named_object
 
 PLACEHOLDER_TOKENS = 8
 """Of a text that is not padded."""
+NO_TOKEN = -1
+"""The id of a word that no text has."""
 
 
 class Lengths(dict[str, torch.Tensor]):
@@ -53,6 +58,12 @@ class LengthTokenizer:
         ones = torch.ones(rows, length, dtype=torch.long)
         return Lengths(input_ids=ones, attention_mask=ones.clone())
 
+    def apply_chat_template(self, conversations: Sequence[Any], **settings: Any) -> Lengths:
+        return self([""] * len(conversations), **settings)
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return NO_TOKEN
+
     def batch_decode(self, ids: Sequence[Any], **others: Any) -> list[str]:
         return [""] * len(ids)
 
@@ -61,7 +72,25 @@ class LengthTokenizer:
 def published_configs() -> dict[str, dict[str, Any]]:
     """Component configs by hub id."""
     found: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_suffix(".json").read_text())
-    return found
+    return {model: {name: _shared(found, name, each) for name, each in own.items()} for model, own in found.items()}
+
+
+def _shared(configs: dict[str, dict[str, Any]], name: str, entry: Any) -> Any:
+    """What stands under a name, or the same of the model that is named in its place."""
+    return configs[entry][name] if isinstance(entry, str) and entry in configs else entry
+
+
+def published_name(model: str) -> str:
+    """The hub id under which a model's sizes are known, of a folder that the guides name too; '' is none."""
+    if Path(model).exists():
+        return ""
+    return next((name for name, each in published_configs().items() if model in (name, each.get("_folder"))), "")
+
+
+def usual_size(generator: Generator) -> VideoSize:
+    """Of a published model's clips: its checkpoint's own, or its family's."""
+    own = published_configs().get(generator.model, {}).get("_size")
+    return generator.defaults.size if own is None else VideoSize(*own)
 
 
 def shapes_of(model: str, *, dtype: torch.dtype = torch.bfloat16, vae_dtype: torch.dtype = torch.float32) -> Generator:
@@ -73,19 +102,22 @@ def shapes_of(model: str, *, dtype: torch.dtype = torch.bfloat16, vae_dtype: tor
     Raises:
         ReelignError: as `load_generator`.
     """
-    if model not in published_configs() or Path(resolve_model(model)).exists():
+    known = published_name(model)
+    if not known:
         return load_generator(model, dtype=dtype, vae_dtype=vae_dtype, weights=False)
-    parts = dict(published_configs()[model])
-    name = parts.pop("_class_name")
-    family: type[Generator] = named_object(GENERATORS[name], "generator").variant(published_configs()[model])
+    config = published_configs()[known]
+    name = config["_class_name"]
+    family: type[Generator] = named_object(GENERATORS[name], "generator").variant(config)
+    precision = {VAE: vae_dtype, IMAGE_ENCODER: torch.float32}
     components = {
         # What is no component is a setting of the pipeline itself, such as the boundary between two experts.
-        each: _component(entry, vae_dtype if each == "vae" else dtype) if isinstance(entry, list) else entry
-        for each, entry in parts.items()
+        each: _component(entry, precision.get(each, dtype)) if isinstance(entry, list) else entry
+        for each, entry in config.items()
+        if not each.startswith("_")
     }
     pipeline = family.pipeline_type(name)(**components)
     pipeline.set_progress_bar_config(disable=True)
-    return family(pipeline, model)
+    return family(pipeline, known)
 
 
 def _component(entry: Sequence[Any], dtype: torch.dtype) -> Any:
@@ -94,7 +126,7 @@ def _component(entry: Sequence[Any], dtype: torch.dtype) -> Any:
         return LengthTokenizer(**config)
     cls = getattr(import_module(library), kind)
     if not issubclass(cls, torch.nn.Module):
-        return cls.from_config(config)
+        return cls(**config) if library == "transformers" else cls.from_config(config)
     with META:
         model = cls.from_config(config) if loads_as_diffusers(library) else cls(cls.config_class(**config))
     return as_loaded(model, dtype)

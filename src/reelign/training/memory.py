@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from reelign.training.memory_shapes import remembered
+
 META = torch.device("meta")
 aten = torch.ops.aten
+NOT = (aten.bitwise_not.default, aten.logical_not.default)
 
 
 class LiveMemory(TorchDispatchMode):
@@ -39,7 +42,8 @@ class LiveMemory(TorchDispatchMode):
         """Bytes on the device by the label they were made under."""
         self.at_peak: dict[str, int] = {}
         """`live` as it was when most lived."""
-        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._known: dict[int, weakref.ref[Any]] = {}
+        """Storages that live, by their place in memory."""
         self.count(held)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -62,13 +66,17 @@ class LiveMemory(TorchDispatchMode):
     def enter(self, tensor: Tensor, size: int) -> None:
         """Count a tensor's storage at so many bytes, unless it is known."""
         storage = tensor.untyped_storage()
-        if storage in self._known:
+        place = storage._cdata
+        if place in self._known:
             return
-        self._known[storage] = size
-        away = tensor.device.type != self.device
-        label = self.label
+        away, label = tensor.device.type != self.device, self.label
         self._add(size, away, label)
-        weakref.finalize(storage, self._add, -size, away, label)
+
+        def leave(_: Any) -> None:
+            del self._known[place]
+            self._add(-size, away, label)
+
+        self._known[place] = weakref.ref(storage, leave)
 
     def _add(self, size: int, away: bool, label: str) -> None:
         if away:
@@ -82,11 +90,14 @@ class ShapeMemory(LiveMemory):
     """`LiveMemory` of tensors without values on the meta device, beside small real ones in the host's memory.
 
     What would be read of a value is 0 or False; a mask is taken to let everything through, which is the most that can
-    come of it. A copy to the host is a stand-in that counts its bytes and takes none.
+    come of it, and its complement (`~mask`) nothing. A copy to the host is a stand-in that counts its bytes and takes
+    none.
     """
 
     def __init__(self, held: Any = ()) -> None:
         super().__init__(held, device=META)
+        self._closed: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Storages of complements of masks."""
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         places = {tensor.is_meta for tensor in _tensors((args, kwargs))}
@@ -97,18 +108,39 @@ class ShapeMemory(LiveMemory):
         if func is aten.equal.default:
             return False
         if func is aten.nonzero.default:
-            return _all_places(args[0])
+            return self._places(args[0])
         if func is aten._to_copy.default and torch.device(kwargs.get("device") or META) != META:
             return self._to_host(args[0], kwargs)
         if func is aten.copy_.default and not args[0].is_meta:
             return args[0]
         if func in (aten.index.Tensor, aten.index_put.default, aten.index_put_.default):
-            args = (args[0], _open_masks(args[1]), *args[2:])
+            args = (args[0], self._open_masks(args[1]), *args[2:])
         if False in places:
             args, kwargs = tree_map_only(Tensor, _to_meta, (args, kwargs))
         if isinstance(kwargs.get("device"), torch.device):
             kwargs["device"] = META
-        return func(*args, **kwargs)
+        found = remembered(func, args, kwargs)
+        if func in NOT and not self._lets_nothing(args[0]):
+            self._closed.add(found.untyped_storage())
+        return found
+
+    def _lets_nothing(self, mask: Tensor) -> bool:
+        return mask.untyped_storage() in self._closed
+
+    def _places(self, mask: Tensor) -> Tensor:
+        """Where a mask lets something through, (count, dimensions): anywhere or nowhere."""
+        count = 0 if self._lets_nothing(mask) else mask.numel()
+        return torch.empty(count, mask.ndim, dtype=torch.long, device=META)
+
+    def _open_masks(self, indices: Any) -> list[Tensor | None]:
+        """Indices with each mask in the place of those of all its elements."""
+        found: list[Tensor | None] = []
+        for each in indices:
+            if isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8):
+                found += self._places(each).unbind(1)
+            else:
+                found.append(each)
+        return found
 
     def _to_host(self, tensor: Tensor, kwargs: dict[str, Any]) -> Tensor:
         dtype = kwargs.get("dtype") or tensor.dtype
@@ -176,18 +208,3 @@ def _tensors(found: Any) -> Iterator[Tensor]:
 
 def _to_meta(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_meta else tensor.to(META)
-
-
-def _open_masks(indices: Any) -> list[Tensor | None]:
-    """Indices with each mask in the place of those of all its elements."""
-    found: list[Tensor | None] = []
-    for each in indices:
-        if isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8):
-            found += _all_places(each).unbind(1)
-        else:
-            found.append(each)
-    return found
-
-
-def _all_places(mask: Tensor) -> Tensor:
-    return torch.empty(mask.numel(), mask.ndim, dtype=torch.long, device=META)
