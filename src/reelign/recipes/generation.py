@@ -35,6 +35,9 @@ class GenerateSettings:
     """Videos per prompt."""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where a model has two (Wan 2.2 A14B); None is the model's own beside its own
+    guidance_scale, and beside another the same."""
     negative_prompt: str = ""
     num_frames: int | None = None
     height: int | None = None
@@ -50,8 +53,10 @@ class GenerateSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive, got {value}")
-        if self.guidance_scale is not None and not math.isfinite(self.guidance_scale):
-            raise ValueError(f"guidance_scale must be a finite number, got {self.guidance_scale}")
+        for name in ("guidance_scale", "guidance_scale_2"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Sampling:
     steps: int
     guidance_scale: float
     negative_prompt: str
+    guidance_scale_2: float | None = None
+    """Where it is not what the model has beside `guidance_scale`."""
 
     @staticmethod
     def resolve(settings: GenerateSettings, generator: Generator) -> Sampling:
@@ -79,25 +86,54 @@ class Sampling:
                 f"{generator.model} is guided in one pass, in which a negative prompt plays no part.",
                 "Leave out negative_prompt.",
             )
-        scale = settings.guidance_scale
+        scale = defaults.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
         return Sampling(
             size=size,
             fps=settings.fps or defaults.fps,
             steps=settings.num_inference_steps or defaults.num_inference_steps,
-            guidance_scale=defaults.guidance_scale if scale is None else scale,
+            guidance_scale=scale,
+            guidance_scale_2=_second_scale(settings.guidance_scale_2, scale, generator),
             negative_prompt=settings.negative_prompt,
         )
 
+    def guidance(self, negative: Conditioning) -> Guidance:
+        """Towards the prompt from its other side, a row for each video."""
+        return Guidance(self.guidance_scale, negative, self.guidance_scale_2)
+
     def as_dict(self) -> dict[str, Any]:
+        second = {} if self.guidance_scale_2 is None else {"guidance_scale_2": self.guidance_scale_2}
         return {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
+            **second,
             "negative_prompt": self.negative_prompt,
             "num_frames": self.size.num_frames,
             "height": self.size.height,
             "width": self.size.width,
             "fps": self.fps,
         }
+
+
+def _second_scale(second: float | None, first: float, generator: Generator) -> float | None:
+    """The scale of a second expert where it is not what the model has beside the first one's.
+
+    Raises:
+        ReelignError: the model has one denoiser, or the first scale switches guidance off, which holds for both.
+    """
+    own = generator.second_scale(first)
+    if second is None or second == own:
+        return None
+    if own is None:
+        raise ReelignError(
+            f"{generator.model} has one denoiser, and guidance_scale_2 is that of a second.", "Leave it out."
+        )
+    if first <= 1:
+        raise ReelignError(
+            f"guidance_scale={first:g} switches guidance off at every noise level, and guidance_scale_2={second:g} would "
+            "be passed over.",
+            "Set a guidance_scale above 1, or leave out guidance_scale_2.",
+        )
+    return second
 
 
 def refuse_guide(sampling: GenerateSettings | None) -> None:
@@ -142,7 +178,7 @@ class Candidates:
             seeds,
             self.sampling.size,
             steps=self.sampling.steps,
-            guidance=Guidance(self.sampling.guidance_scale, against(own, self.negative)),
+            guidance=self.sampling.guidance(against(own, self.negative)),
             steer=self.guide,
         )
         if self.guide is not None:
