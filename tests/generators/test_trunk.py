@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.tiny import save_cogvideox, save_modelscope
+from generators.tiny_animatediff import save_animatediff
 from generators.tiny_hunyuan import save_hunyuan
 from generators.tiny_hunyuan15 import save_hunyuan15
 from generators.tiny_ltx import save_ltx
@@ -19,8 +20,8 @@ from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.trunk import block_count, checkpoint_blocks, features, make_trunk, weights_mark
 from reelign.training import LoRA, Policy
 
-FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope", "hunyuan", "hunyuan15", "ltx", "mochi")
-LISTS = {"wan": "blocks", "modelscope": "down_blocks"}
+FAMILIES = ("wan", "cogvideox-2b", "cogvideox-5b", "modelscope", "animatediff", "hunyuan", "hunyuan15", "ltx", "mochi")
+LISTS = {"wan": "blocks", "modelscope": "down_blocks", "animatediff": "down_blocks"}
 """Where the others' blocks are not `transformer_blocks`."""
 
 
@@ -30,6 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_wan_folder: Path) -> 
     save_cogvideox(root / "cogvideox-2b", rotary=False)
     save_cogvideox(root / "cogvideox-5b", rotary=True)
     save_modelscope(root / "modelscope")
+    save_animatediff(root / "animatediff")
     save_hunyuan(root / "hunyuan")
     save_hunyuan15(root / "hunyuan15")
     save_ltx(root / "ltx")
@@ -60,7 +62,7 @@ def last_block_output(family: str, generator: Generator, blocks: int) -> Tensor:
         generator.velocity(noisy, sigma, conditioning)
     handle.remove()
     found: Tensor = seen[0][0] if isinstance(seen[0], tuple) else seen[0]
-    if family == "modelscope":  # (B · F, C, h, w)
+    if LISTS.get(family) == "down_blocks":  # (B · F, C, h, w)
         frames = found.reshape(2, -1, *found.shape[1:])
         return torch.stack([each.movedim(1, -1).reshape(-1, found.shape[1]) for each in frames])
     return found

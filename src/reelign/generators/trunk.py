@@ -38,6 +38,8 @@ class TrunkParts:
     """Further lists of as many blocks, each of which follows its own in `blocks`."""
 
 
+UNET = TrunkParts("down_blocks", "mid_block", ("up_blocks", "conv_norm_out", "conv_act", "conv_out"))
+
 TRUNKS: dict[str, TrunkParts] = {
     "CogVideoXTransformer3DModel": TrunkParts("transformer_blocks", "norm_final", ("norm_out", "proj_out")),
     "HunyuanVideo15Transformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
@@ -47,9 +49,9 @@ TRUNKS: dict[str, TrunkParts] = {
     "STDiT3": TrunkParts("spatial_blocks", "final_layer", (), beside=("temporal_blocks",)),
     "LTXVideoTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
     "MochiTransformer3DModel": TrunkParts("transformer_blocks", "norm_out", ("proj_out",)),
-    "UNet3DConditionModel": TrunkParts(
-        "down_blocks", "mid_block", ("up_blocks", "conv_norm_out", "conv_act", "conv_out")
-    ),
+    "UNet3DConditionModel": UNET,
+    "UNetMotionModel": UNET,
+    "UNetSpatioTemporalConditionModel": UNET,
     "WanTransformer3DModel": TrunkParts("blocks", "norm_out", ("proj_out",)),
 }
 """By the denoiser's class name."""
@@ -63,8 +65,8 @@ class _Reached(Exception):
 
 
 class _End(nn.Module):
-    def forward(self, features: Tensor, *others: Any, **further: Any) -> Tensor:
-        raise _Reached(features)
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        raise _Reached(inputs[0] if inputs else named["hidden_states"])
 
 
 def parts_of(generator: Generator) -> tuple[str, Any, TrunkParts]:
