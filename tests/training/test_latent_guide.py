@@ -20,7 +20,7 @@ from reelign.recipes.latent_reward_feedback import LatentFeedback
 from reelign.recipes.online_counts import Clock
 from reelign.recipes.online_feedback import Shown, open_feedback
 from reelign.training.asked import Sides
-from reelign.training.latent_callback import pipeline_guide
+from reelign.training.latent_callback import PipelineGuide, pipeline_guide
 from reelign.training.latent_guide import LatentGuide
 from reelign.training.latent_reward import LatentReward, LatentRewardShape, new_latent_reward
 from reelign.training.latent_reward_files import save_latent_reward
@@ -104,36 +104,60 @@ def test_every_family_is_guided_by_its_own_first_blocks(tmp_path: Path) -> None:
 def test_a_plain_pipeline_with_the_callback_makes_the_same_latents(
     wan: Generator, tiny_size: VideoSize, reward: LatentReward, tmp_path: Path, settings: RewardGuidance
 ) -> None:
+    """Wan's; tests/generators/test_callback.py has the other families."""
     save_latent_reward(reward, tmp_path / "reward")
     weights: dict[str, Any] = {"VQ": torch.tensor([1.0, -1.0]), "MQ": 0.5}
     ours = sampled(wan, tiny_size, LatentGuide(reward, weights, settings))
-    guide = pipeline_guide(wan.pipeline, tmp_path / "reward", weights, settings)
-    noise = initial_noise((2, *wan.latent_shape(tiny_size)), SEEDS, "cpu")
-    call: dict[str, Any] = {
-        "prompt": PROMPTS,
-        "negative_prompt": ["", ""],
-        "num_frames": tiny_size.num_frames,
-        "height": tiny_size.height,
-        "width": tiny_size.width,
-        "num_inference_steps": STEPS,
-        "guidance_scale": 3.0,
-        "output_type": "latent",
-        "callback_on_step_end": guide,
-        "callback_on_step_end_tensor_inputs": guide.inputs,
-        **wan.call_arguments,
-    }
+    guide = pipeline_guide(
+        wan.pipeline, tmp_path / "reward", weights, prompts=PROMPTS, size=tiny_size, settings=settings
+    )
     for _ in range(2):  # a callback may be used again
-        theirs = wan.pipeline(**call, latents=noise.clone()).frames
-        torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(called(wan, tiny_size, guide), ours, rtol=1e-4, atol=1e-4)
     assert float((ours - sampled(wan, tiny_size, None)).abs().max()) > 1e-2
 
 
-def test_a_pipeline_whose_callback_cannot_guide_is_refused(wan: Generator, tmp_path: Path) -> None:
-    class OtherPipeline:
-        pass
+def called(wan: Generator, size: VideoSize, guide: PipelineGuide, **further: Any) -> Tensor:
+    """The plain pipeline's latents under a guide."""
+    call: dict[str, Any] = {
+        "prompt": PROMPTS,
+        "negative_prompt": ["", ""],
+        "num_frames": size.num_frames,
+        "height": size.height,
+        "width": size.width,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 3.0,
+        "output_type": "latent",
+        "latents": initial_noise((2, *wan.latent_shape(size)), SEEDS, "cpu"),
+        "callback_on_step_end": guide,
+        "callback_on_step_end_tensor_inputs": guide.inputs,
+        **wan.call_arguments,
+        **further,
+    }
+    frames: Tensor = wan.pipeline(**call).frames
+    return frames
 
-    with pytest.raises(ReelignError, match="this is a OtherPipeline"):
-        pipeline_guide(OtherPipeline(), tmp_path, {"VQ": 1.0})
+
+def test_calls_that_a_callback_was_not_made_for_are_refused(
+    wan: Generator, tiny_size: VideoSize, reward: LatentReward, tmp_path: Path
+) -> None:
+    save_latent_reward(reward, tmp_path / "reward")
+
+    class OtherPipeline:
+        def __call__(self) -> None: ...
+
+    with pytest.raises(ReelignError, match="A OtherPipeline has no callback_on_step_end"):
+        pipeline_guide(OtherPipeline(), tmp_path, {"VQ": 1.0}, prompts=PROMPTS, size=tiny_size)
+    one = pipeline_guide(wan.pipeline, tmp_path / "reward", {"VQ": 1.0}, prompts=PROMPTS[:1], size=tiny_size)
+    with pytest.raises(ReelignError, match=r"makes latents \(2, .* and the guide was made for \(1, "):
+        called(wan, tiny_size, one)
+    two = pipeline_guide(wan.pipeline, tmp_path / "reward", {"VQ": 1.0}, prompts=PROMPTS, size=tiny_size)
+    own = wan.pipeline.scheduler
+    wan.pipeline.__dict__["scheduler"] = type(own).from_config(own.config, shift=9.0)
+    try:
+        with pytest.raises(ReelignError, match="steps through noise levels that are not its own"):
+            called(wan, tiny_size, two)
+    finally:
+        wan.pipeline.__dict__["scheduler"] = own
 
 
 def test_weights_too_large_for_the_data_are_warned_of_with_the_step(

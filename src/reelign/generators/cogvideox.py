@@ -105,6 +105,12 @@ class CogVideoX(Generator):
             width=max(1, round(size.width / step)) * step,
         )
 
+    def packed(self, latents: Tensor) -> Tensor:
+        return latents.transpose(1, 2)
+
+    def unpacked(self, held: Tensor, shape: Sequence[int]) -> Tensor:
+        return held.transpose(1, 2)
+
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return ddim_sigmas(self.path, self.ddim, steps)
 

@@ -110,6 +110,12 @@ class LTX(Generator):
             width=max(1, round(size.width / step)) * step,
         )
 
+    def packed(self, latents: Tensor) -> Tensor:
+        return latents.flatten(2).transpose(1, 2)
+
+    def unpacked(self, held: Tensor, shape: Sequence[int]) -> Tensor:
+        return held.transpose(1, 2).unflatten(2, shape[2:])
+
     def sigmas(self, steps: int, shape: Sequence[int]) -> Tensor:
         scheduler, config = self.pipeline.scheduler, self.pipeline.scheduler.config
         if steps < 2 and config.shift_terminal:
@@ -148,15 +154,14 @@ class LTX(Generator):
         if given is not None:  # a timestep for each token, 0 where latents are given
             timestep = timestep[:, None] * (~given).flatten(1)
         tokens: Tensor = transformer(
-            hidden_states=fed.flatten(2).transpose(1, 2).to(transformer.dtype),
+            hidden_states=self.packed(fed).to(transformer.dtype),
             timestep=timestep,
             encoder_hidden_states=conditioning["prompt_embeds"].to(transformer.dtype),
             encoder_attention_mask=conditioning["prompt_attention_mask"],
             return_dict=False,
             **self.positions(noisy_latents.shape, noisy_latents.device),
         )[0]
-        predicted: Tensor = tokens.float().transpose(1, 2).unflatten(2, noisy_latents.shape[2:])
-        return predicted
+        return self.unpacked(tokens.float(), noisy_latents.shape)
 
     def positions(self, shape: Sequence[int], device: torch.device) -> dict[str, Any]:
         """What tells the transformer where the tokens of latents of `shape` (B, C, F, H, W) stand."""

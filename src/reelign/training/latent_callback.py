@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,79 +16,122 @@ from reelign.diffusion.guidance import RewardGuidance, Weights
 from reelign.diffusion.samplers import VelocityFunction
 from reelign.errors import ReelignError
 from reelign.generators import GENERATORS
-from reelign.generators.base import Conditioning
+from reelign.generators.base import Conditioning, Generator, VideoSize
 from reelign.naming import named_object
+from reelign.training.asked import check_images, encode_asked
 from reelign.training.latent_guide import LatentGuide
 from reelign.training.latent_reward_files import load_latent_reward
 
-PIPELINES = ("WanPipeline",)
-"""Whose latents are the canonical ones, and whose callback is handed the text of the videos alone."""
+INSTEAD = "Sample it with reelign: Generator.sample(..., steer=LatentGuide(...)) or `reelign sample --guide`."
 
 
 class PipelineGuide:
     """A callback that bends every step as `Generator.sample` does under the same guide.
 
-    A pipeline hands over the latents behind a step, (z' - z) / (sigma' - sigma) of which is the velocity it used; the
-    step is taken again with the guided one. With the Euler scheduler of flow matching the videos are those of
-    `Generator.sample`. A scheduler that remembers earlier velocities remembers them without guidance.
+    A pipeline hands over the latents behind a step. On the canonical flow (z' - z) / (sigma' - sigma) is the velocity
+    that it used, whatever its scheduler; the step is taken again with the guided one. With the schedulers that a family
+    is compared with (Euler's of flow matching, DDIM) the videos are those of `Generator.sample`. One that remembers
+    earlier velocities, such as UniPC, remembers them without guidance.
 
         pipe(..., callback_on_step_end=guide, callback_on_step_end_tensor_inputs=guide.inputs)
 
     Args:
         guide: the reward with its weights; (B,) weights are of the videos in the pipeline's order.
+        generator: over a copy of the pipeline with a scheduler of its own, which may be asked for its levels while the
+            pipeline's is in the middle of a sampling.
+        conditioning: of the B videos.
+        size: of them.
     """
 
-    inputs: ClassVar[list[str]] = ["latents", "prompt_embeds"]
+    inputs: ClassVar[list[str]] = ["latents"]
 
-    def __init__(self, guide: LatentGuide) -> None:
+    def __init__(self, guide: LatentGuide, generator: Generator, conditioning: Conditioning, size: VideoSize) -> None:
         self.guide = guide
+        self.generator = generator
+        self.conditioning = conditioning
+        self.shape = (len(conditioning), *generator.latent_shape(size))
+        self._sigmas = torch.empty(0)
         self._bent: VelocityFunction | None = None
         self._own = torch.empty(0)
         """The velocity of the step in hand."""
         self._before: Tensor | None = None
-        """Latents that the next step starts from."""
+        """Canonical latents that the next step starts from."""
 
     def __call__(self, pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        latents: Tensor = tensors["latents"]
-        sigmas = pipeline.scheduler.sigmas.to(latents.device)
+        held: Tensor = tensors["latents"]
         if step == 0:
-            self._begin(sigmas, Conditioning({"prompt_embeds": tensors["prompt_embeds"]}))
-        elif self._before is not None and self._bent is not None:
-            gap = sigmas[step + 1] - sigmas[step]
-            self._own = (latents.float() - self._before) / gap
-            level = sigmas[step].expand(len(latents))
-            latents = (self._before + gap * self._bent(self._before, level)).to(latents.dtype)
-        self._before = latents.float()
-        if step + 2 == len(sigmas):
+            self._begin(pipeline, held)
+        latents = self.generator.unpacked(held, self.shape).float() / self._size(step + 1)
+        if self._before is not None and self._bent is not None:
+            now, then = self._sigmas[step : step + 2]
+            self._own = (latents - self._before) / (then - now)
+            latents = self._before + (then - now) * self._bent(self._before, now.expand(len(latents)))
+            held = self.generator.packed(self._size(step + 1) * latents).to(held.dtype)
+        self._before = latents
+        if step + 2 == len(self._sigmas):
             self.guide.log.warn()
             self._before = self._bent = None
-        return {"latents": latents}
+        return {"latents": held}
 
-    def _begin(self, sigmas: Tensor, conditioning: Conditioning) -> None:
-        self._bent = self.guide(lambda noisy, sigma: self._own, sigmas, conditioning)
+    def _begin(self, pipeline: Any, held: Tensor) -> None:
+        expected = tuple(self.generator.packed(held.new_empty(self.shape)).shape)
+        if tuple(held.shape) != expected:
+            raise ReelignError(
+                f"The pipeline makes latents {tuple(held.shape)}, and the guide was made for {expected}.",
+                "Give pipeline_guide the prompts and the size of the call.",
+            )
+        timesteps = pipeline.scheduler.timesteps
+        sigmas = self.generator.sigmas(len(timesteps), self.shape[1:]).to(held.device)
+        own = getattr(self.generator, "ddim", self.generator.pipeline.scheduler).timesteps
+        if not torch.equal(own.cpu().float(), timesteps.cpu().float()):
+            raise ReelignError(
+                f"The {type(pipeline).__name__} steps through noise levels that are not its own.",
+                "Leave out timesteps= and sigmas=, and keep the scheduler that the model was loaded with.",
+            )
+        self._sigmas, self._before = sigmas, None
+        self._bent = self.guide(lambda noisy, sigma: self._own, sigmas, self.conditioning.to(held.device))
         if self.guide.settings.guided_steps(sigmas)[0]:
-            # Its latents are not handed over; of Wan's own schedules the first level is pure noise.
+            # The latents that it starts from are not handed over.
             warnings.warn("The first step of a pipeline that starts below pure noise is not guided.", stacklevel=3)
+
+    def _size(self, place: int) -> Tensor:
+        """What a pipeline's own latents are over the canonical ones, at a level of the schedule."""
+        level = self._sigmas[place]
+        return self.generator.path.finish(torch.ones_like(level), level)
 
 
 def pipeline_guide(
-    pipeline: Any, latent_reward: str | Path, weights: Weights, settings: RewardGuidance | None = None
+    pipeline: Any,
+    latent_reward: str | Path,
+    weights: Weights,
+    *,
+    prompts: Sequence[str],
+    size: VideoSize,
+    settings: RewardGuidance | None = None,
 ) -> PipelineGuide:
-    """A callback for a loaded pipeline.
+    """A callback for the calls of a loaded pipeline.
 
     Args:
         pipeline: as `from_pretrained` loaded it, with or without a LoRA.
         latent_reward: the folder of a reward of that model.
         weights: of its dimensions.
+        prompts: of the videos of a call, in their order; `ImagePrompt`s for an image-to-video pipeline.
+        size: of these videos.
         settings: when it guides and how hard at most.
     Raises:
-        ReelignError: another kind of pipeline, or a reward of another model.
+        ReelignError: a pipeline without this callback, a reward of another model, or prompts without their images.
     """
-    name = type(pipeline).__name__
-    if name not in PIPELINES:
-        raise ReelignError(
-            f"The callback guides {', '.join(PIPELINES)}, and this is a {name}.",
-            "Sample it with reelign: Generator.sample(..., steer=LatentGuide(...)) or `reelign sample --guide`.",
-        )
-    generator = named_object(GENERATORS[name], "generator")(pipeline, str(pipeline.config._name_or_path))
-    return PipelineGuide(LatentGuide(load_latent_reward(latent_reward, generator), weights, settings))
+    kind = type(pipeline)
+    if kind.__name__ not in GENERATORS or "callback_on_step_end" not in inspect.signature(kind.__call__).parameters:
+        raise ReelignError(f"A {kind.__name__} has no callback_on_step_end that could guide it.", INSTEAD)
+    own = copy.copy(pipeline)
+    # Past DiffusionPipeline's own __setattr__, which would write it into a config that both share.
+    vars(own)["scheduler"] = copy.deepcopy(pipeline.scheduler)
+    index = {"_class_name": kind.__name__, **pipeline.config}
+    family: type[Generator] = named_object(GENERATORS[kind.__name__], "generator")
+    generator = family.variant(index)(own, str(pipeline.config._name_or_path))
+    generator.check(size)
+    check_images(generator, prompts)
+    conditioning = encode_asked(generator, prompts, size)
+    guide = LatentGuide(load_latent_reward(latent_reward, generator), weights, settings)
+    return PipelineGuide(guide, generator, conditioning, size)
