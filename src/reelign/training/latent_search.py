@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reelign.diffusion.guidance import Weights, check_dimensions
 from reelign.diffusion.samplers import VelocityFunction, initial_noise, sample_euler
+from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.training.latent_reward import LatentReward
 
@@ -59,6 +60,7 @@ def best_of(
     steps: int,
     guidance_scale: float,
     settings: SearchSettings,
+    batch_size: int = 0,
 ) -> Best:
     """Sample one prompt from several seeds and return the video that the reward likes best.
 
@@ -70,8 +72,9 @@ def best_of(
         seeds: `settings.candidates` of them.
         size, steps, guidance_scale: as for `Generator.sample`.
         settings: how many are kept, and when.
+        batch_size: videos in a denoiser call; 0 is all of them.
     Raises:
-        ReelignError: a weight of a dimension that the reward lacks.
+        ReelignError: a weight of a dimension that the reward lacks, or no candidate whose reward is a number.
     """
     if len(seeds) != settings.candidates:
         raise ValueError(f"settings ask for {settings.candidates} seeds, got {len(seeds)}")
@@ -81,13 +84,25 @@ def best_of(
     middle = min(steps - 1, max(1, round(settings.look * steps)))
     noise = initial_noise((len(seeds), *shape), seeds, generator.device)
     velocity = functools.partial(_velocity, generator, conditioning, negative, guidance_scale)
-    values = functools.partial(_value, reward, weights, conditioning)
-    half = sample_euler(velocity(len(seeds)), generator.start(noise, sigmas[0], conditioning), sigmas[: middle + 1])
+    at_once = batch_size or len(seeds)
+
+    def sampled(noisy: Tensor, levels: Tensor) -> Tensor:
+        return torch.cat([sample_euler(velocity(len(part)), part, levels) for part in noisy.split(at_once)])
+
+    def values(noisy: Tensor, sigma: Tensor) -> Tensor:
+        return torch.cat([_value(reward, weights, conditioning, part, sigma) for part in noisy.split(at_once)])
+
+    half = sampled(generator.start(noise, sigmas[0], conditioning), sigmas[: middle + 1])
     looked = values(half, sigmas[middle])
     kept = looked.argsort(descending=True)[: settings.keep]
-    done = sample_euler(velocity(len(kept)), half[kept], sigmas[middle:])
+    done = sampled(half[kept], sigmas[middle:])
     ended = values(done, sigmas[-1])
     winner = int(ended.argmax())
+    if not torch.isfinite(ended[winner]):
+        raise ReelignError(
+            f"None of the {len(kept)} candidates that were seen through has a reward that is a number.",
+            "Sample one without a search, and look whether the model makes videos and the reward knows them.",
+        )
     return Best(
         latents=generator.path.finish(done[winner : winner + 1], sigmas[-1]),
         seed=seeds[int(kept[winner])],
