@@ -53,7 +53,7 @@ class TwoExperts(Wan):
 
     def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
         call, scale = super().pipeline_call(arguments), arguments["guidance_scale"]
-        call["arguments"]["guidance_scale_2"] = self.second_scale(scale)
+        call["arguments"].setdefault("guidance_scale_2", self.second_scale(scale))
         return call
 
     def guided_velocity(

@@ -95,7 +95,7 @@ def align_online(
         sharded=settings.trainer.sharded or wanted_by_launcher(),
     )
     batch_size = settings.rollout.batch_size or (sampling or GenerateSettings()).batch_size
-    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, batch_size)
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, batch_size, how.guidance_scale_2)
     stream = OnlineStream(policy, sampler, feedback, settings, prompts, folder, fps=how.fps, real=real)
     elements = torch.Size(generator.latent_shape(how.size)).numel()
     step = OnlineStep(objective_step(settings, elements), settings)

@@ -31,6 +31,8 @@ class RolloutSettings:
     """Fewer than for a finished video are often enough to tell the better one."""
     guidance_scale: float | None = None
     """1 asks the model once a step instead of twice."""
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where the model has two."""
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -45,8 +47,10 @@ class RolloutSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.guidance_scale is not None and not math.isfinite(self.guidance_scale):
-            raise ValueError(f"guidance_scale must be a finite number, got {self.guidance_scale}")
+        for name in ("guidance_scale", "guidance_scale_2"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
 
     def over(self, sampling: GenerateSettings) -> GenerateSettings:
         """The `generate` section with what is said here."""

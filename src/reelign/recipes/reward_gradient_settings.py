@@ -44,6 +44,8 @@ class RolloutSize:
     """Fewer than for a finished video are less to run before the steps that carry gradient."""
     guidance_scale: float | None = None
     """1 asks the model once a step instead of twice; what is trained without guidance is used without it too."""
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where the model has two."""
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import Route, staged_backward, starting_at, through, traced
 from reelign.errors import ReelignError
-from reelign.generators.base import Conditioning, Generator, Guidance
+from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.draws import draw_for, micro_batches, take
 from reelign.recipes.generation import Sampling
 from reelign.recipes.reward_gradient_latent import LatentLoss
@@ -115,7 +115,7 @@ class RewardGradientStep:
 
     def _rollout(self, generator: Generator, route: Route, batch: RolloutBatch, rows: slice) -> GradedRollout:
         own = take(batch.conditioning, rows).to(generator.device)
-        guidance = Guidance(self.sampling.guidance_scale, against(own, self.negative))
+        guidance = self.sampling.guidance(against(own, self.negative))
         return GradedRollout(generator, own, guidance, self.settings.sampler, route, batch.seeds[rows])
 
     def _climb(

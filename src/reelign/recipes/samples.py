@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
 from reelign.files import whole
-from reelign.generators.base import Generator, Guidance
+from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.generation import Sampling
 from reelign.records import Workspace
@@ -115,7 +115,7 @@ class SampleVideos:
         made = []
         for row, text in enumerate(self.prompts):
             own, negative = (side.to(generator.device) for side in self.sides.take(torch.tensor([row])))
-            guidance = Guidance(self.sampling.guidance_scale, negative)
+            guidance = self.sampling.guidance(negative)
             seeds = [seed_from(self.settings.seed, text)]
             made.append(generator.sample(own, seeds, self.sampling.size, steps=self.sampling.steps, guidance=guidance))
         return made

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
-from reelign.generators.base import Guidance
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.generation import Sampling
 from reelign.recipes.watch_measures import distances, diversity, reduced
@@ -109,7 +108,7 @@ class Looker:
             [self.seeds[row] for row in rows.tolist()],
             self.sampling.size,
             steps=self.sampling.steps,
-            guidance=Guidance(self.sampling.guidance_scale, negative),
+            guidance=self.sampling.guidance(negative),
         )
         videos = generator.decode(latents)
         made = videos.flatten(1).isfinite().all(dim=1).cpu()

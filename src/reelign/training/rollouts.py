@@ -68,6 +68,7 @@ class Sampler:
         guidance_scale: above 1 a step asks the model `Generator.passes` times, twice for most.
         sides: of guidance, a row for each prompt; encoded beforehand, on any device.
         batch_size: videos in one call of the sampler.
+        guidance_scale_2: of the expert for low noise, where a model has two; None is its own beside `guidance_scale`.
     """
 
     size: VideoSize
@@ -75,6 +76,7 @@ class Sampler:
     guidance_scale: float
     sides: Sides
     batch_size: int
+    guidance_scale_2: float | None = None
 
     @torch.no_grad()
     def roll_out(self, policy: Policy, groups: Sequence[Group], *, weights: Weights = "policy") -> Iterator[Rollout]:
@@ -108,6 +110,5 @@ class Sampler:
         for start in range(0, len(seeds), self.batch_size):
             part = slice(start, start + self.batch_size)
             own, negative = (side.to(generator.device) for side in self.sides.take(rows[part]))
-            yield generator.sample(
-                own, seeds[part], self.size, steps=self.steps, guidance=Guidance(self.guidance_scale, negative)
-            )
+            guidance = Guidance(self.guidance_scale, negative, self.guidance_scale_2)
+            yield generator.sample(own, seeds[part], self.size, steps=self.steps, guidance=guidance)
