@@ -16,6 +16,7 @@ from reelign.generators.base import Conditioning, Generator, Guidance, SamplingD
 from reelign.generators.defaults import fetch_beside
 from reelign.generators.encoders import empty_encoders, empty_models
 from reelign.generators.outside import family_beside
+from reelign.generators.unsupported import unsupported
 from reelign.generators.videocrafter2.checkpoint import checkpoint_of, pipeline_folder
 from reelign.generators.weights import load_models
 from reelign.naming import named_object
@@ -127,11 +128,7 @@ def check_supported(model: str, source: str) -> None:
     """Refuse a folder or hub id of a pipeline class that no family covers, unless it names a family itself."""
     name = pipeline_class(source)  # first: of a hub id this brings what lies beside the weights too
     if family_beside(source) is None and name not in GENERATORS:
-        raise ReelignError(
-            f"{model} is a {name}, which reelign does not support.",
-            f"Supported pipeline classes: {', '.join(sorted(GENERATORS))}; a family of your own is named in a "
-            "reelign.json beside the weights (docs/family-of-your-own.md).",
-        )
+        raise unsupported(model, name, sorted(GENERATORS))
 
 
 def resolve_model(model: str) -> str:
