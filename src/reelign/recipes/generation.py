@@ -129,8 +129,8 @@ def _second_scale(second: float | None, first: float, generator: Generator) -> f
         )
     if first <= 1:
         raise ReelignError(
-            f"guidance_scale={first:g} switches guidance off at every noise level, and guidance_scale_2={second:g} would "
-            "be passed over.",
+            f"guidance_scale={first:g} switches guidance off at every noise level, and guidance_scale_2={second:g} is "
+            "passed over.",
             "Set a guidance_scale above 1, or leave out guidance_scale_2.",
         )
     return second
