@@ -20,7 +20,7 @@ from reelign.evaluation.evaluate import check_scorer, load_scorer
 from reelign.evaluation.explorer import Exploration, write_explorer
 from reelign.files import write_text
 from reelign.opening import check_run_name, load_model, settings_of, use_run
-from reelign.recipes.generation import Candidates, GenerateSettings, Sampling
+from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, refuse_segments
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.latent_reward_settings import LatentRewardSettings
 from reelign.recipes.latent_reward_training import REWARD_FOLDER, TrainedLatentReward
@@ -166,6 +166,7 @@ def explore(
         second: torch.tensor([other for _, other in pairs]),
     }
     sampling = Sampling.resolve(wanted, generator)
+    refuse_segments(sampling, "explore")
     steer = LatentGuide(reward, weights, guide.guidance)
     latents = Candidates(generator, sampling, [prompt], guide=steer).sample([prompt] * len(pairs), [seed] * len(pairs))
     with torch.no_grad():

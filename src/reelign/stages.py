@@ -13,8 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from reelign.config import Layer, resolve
 from reelign.costs import measured
 from reelign.errors import ReelignError
@@ -264,10 +262,8 @@ def sample(
         use_run(opened, generator, run)
     wanted = settings_of(opened, "generate", layers, settings)
     sampling, guide = Sampling.resolve(wanted, generator), open_guide(located(opened, wanted.guide), generator)
-    latents = Candidates(generator, sampling, [prompt], guide=guide).sample([prompt], [seed])
-    with torch.no_grad():
-        video = generator.decode(latents)[0].cpu()
-    write_video(path, video, sampling.fps)
+    made = Candidates(generator, sampling, [prompt], guide=guide).make([prompt], [seed])
+    write_video(path, made.videos[0].cpu(), sampling.fps)
     return path
 
 
@@ -353,6 +349,6 @@ def _numbers(result: Evaluated) -> dict[str, Any]:
 
 
 def _pipeline_call(generator: Generator, sampling: Sampling) -> dict[str, Any]:
-    """The pipeline's class, and what a plain call of it takes to sample as the evaluation did."""
-    arguments = {name: value for name, value in sampling.as_dict().items() if name != "fps"}
+    """The pipeline's class, and what a plain call of it takes to sample as the evaluation did, one segment of it."""
+    arguments = {name: value for name, value in sampling.as_dict().items() if name not in ("fps", "segments")}
     return generator.pipeline_call(arguments)

@@ -20,7 +20,9 @@ from reelign.generators.base import Conditioning, Generator, Guidance, VideoSize
 from reelign.records import Prompt, Video, Workspace, content_key, prompt_content
 from reelign.training.asked import against, check_images, encode_asked
 from reelign.training.latent_guide import GuideSettings, LatentGuide, guide_content, open_guide
+from reelign.training.long_rollouts import Made, check_segments, sample_videos
 from reelign.video import write_video
+from reelign.video.long_clips import LongClip
 
 ENCODED_AT_ONCE = 16
 """Prompts that go through the text encoder together."""
@@ -43,13 +45,17 @@ class GenerateSettings:
     height: int | None = None
     width: int | None = None
     fps: float | None = None
+    segments: int = 1
+    """Of each video: every one after the first goes on from the last frame of the one before, and has `num_frames` of
+    its own less that one. For models that go on from images; long videos are kept without latents."""
     batch_size: int = 32
     seed: int = 0
     guide: GuideSettings = field(default_factory=GuideSettings)
     """A latent reward that guides `generate` and `sample`."""
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "batch_size", "num_inference_steps", "num_frames", "height", "width", "fps"):
+        sizes = ("num_inference_steps", "num_frames", "height", "width", "fps")
+        for name in ("candidates", "segments", "batch_size", *sizes):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -70,10 +76,11 @@ class Sampling:
     negative_prompt: str
     guidance_scale_2: float | None = None
     """Where it is not what the model has beside `guidance_scale`."""
+    segments: int = 1
 
     @staticmethod
     def resolve(settings: GenerateSettings, generator: Generator) -> Sampling:
-        """Fill in the defaults and refuse a size the model cannot make."""
+        """Fill in the defaults and refuse a size the model cannot make, or segments of one that takes no images."""
         defaults = generator.defaults
         size = VideoSize(
             settings.num_frames or defaults.num_frames,
@@ -81,6 +88,8 @@ class Sampling:
             settings.width or defaults.width,
         )
         generator.check(size)
+        check_segments(generator, settings.segments)
+        LongClip(settings.segments, size.num_frames)  # refuses segments of a single frame
         if settings.negative_prompt and not generator.takes_negative_prompts:
             raise ReelignError(
                 f"{generator.model} is guided in one pass, in which a negative prompt plays no part.",
@@ -94,7 +103,13 @@ class Sampling:
             guidance_scale=scale,
             guidance_scale_2=_second_scale(settings.guidance_scale_2, scale, generator),
             negative_prompt=settings.negative_prompt,
+            segments=settings.segments,
         )
+
+    @property
+    def num_frames(self) -> int:
+        """Of a whole video; `size` is that of a segment."""
+        return LongClip(self.segments, self.size.num_frames).length
 
     def guidance(self, negative: Conditioning) -> Guidance:
         """Towards the prompt from its other side, a row for each video."""
@@ -102,7 +117,9 @@ class Sampling:
 
     def as_dict(self) -> dict[str, Any]:
         second = {} if self.guidance_scale_2 is None else {"guidance_scale_2": self.guidance_scale_2}
+        long = {"segments": self.segments} if self.segments > 1 else {}
         return {
+            **long,
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
             **second,
@@ -149,6 +166,19 @@ def refuse_guide(sampling: GenerateSettings | None) -> None:
         )
 
 
+def refuse_segments(sampling: Sampling, what: str) -> None:
+    """Refuse long videos for what knows clips of one segment alone.
+
+    Raises:
+        ReelignError: there are several.
+    """
+    if sampling.segments > 1:
+        raise ReelignError(
+            f"{what} takes clips of one segment, and generate.segments={sampling.segments} makes long ones.",
+            "Set segments=1 under generate.",
+        )
+
+
 class Candidates:
     """Samples candidates, with their prompts, and images where they have them, encoded a few at a time as they come.
 
@@ -171,19 +201,39 @@ class Candidates:
         self.negative = generator.encode_prompts([sampling.negative_prompt])
 
     def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Latents of one video per prompt and seed."""
-        own = self.encoded(prompts)
+        """Latents of one video per prompt and seed, of one segment."""
+        own, guidance = self._sides(prompts)
+        sampling = self.sampling
         latents = self.generator.sample(
+            own, seeds, sampling.size, steps=sampling.steps, guidance=guidance, steer=self.guide
+        )
+        self._warn()
+        return latents
+
+    def make(self, prompts: list[str], seeds: list[int]) -> Made:
+        """One video per prompt and seed, of as many segments as are asked for."""
+        own, guidance = self._sides(prompts)
+        sampling = self.sampling
+        made = sample_videos(
+            self.generator,
             own,
             seeds,
-            self.sampling.size,
-            steps=self.sampling.steps,
-            guidance=self.sampling.guidance(against(own, self.negative)),
+            sampling.size,
+            steps=sampling.steps,
+            guidance=guidance,
+            segments=sampling.segments,
             steer=self.guide,
         )
+        self._warn()
+        return made
+
+    def _sides(self, prompts: list[str]) -> tuple[Conditioning, Guidance]:
+        own = self.encoded(prompts)
+        return own, self.sampling.guidance(against(own, self.negative))
+
+    def _warn(self) -> None:
         if self.guide is not None:
             self.guide.log.warn()
-        return latents
 
     def encoded(self, prompts: list[str]) -> Conditioning:
         """A row for each prompt, of which all were given at the beginning."""
@@ -281,7 +331,7 @@ def _planned(
         settings=how,
         path=f"videos/{key}.mp4",
         fps=sampling.fps,
-        num_frames=sampling.size.num_frames,
+        num_frames=sampling.num_frames,
         height=sampling.size.height,
         width=sampling.size.width,
     )
@@ -292,23 +342,25 @@ def _make(
     workspace: Workspace, candidates: Candidates, chunk: list[tuple[str, Video]], failed: list[str]
 ) -> list[Video]:
     """Sample, decode and write one batch, then record it in one transaction."""
-    latents = candidates.sample([text for text, _ in chunk], [video.seed for _, video in chunk])
-    with torch.no_grad():
-        pixels = candidates.generator.decode(latents).cpu()
+    found = candidates.make([text for text, _ in chunk], [video.seed for _, video in chunk])
+    pixels, latents = found.videos.cpu(), found.latents
+    long = candidates.sampling.segments > 1
     shard = f"latents/{content_key([video.id for _, video in chunk])}.safetensors"
     kept: dict[str, Tensor] = {}
     made: list[Video] = []
     for row, (text, video) in enumerate(chunk):
-        if not bool(torch.isfinite(latents[row]).all()):
+        if not bool(torch.isfinite(latents[row]).all()) or not bool(torch.isfinite(pixels[row]).all()):
             failed.append(f"{text!r} with seed {video.seed}")
             continue
         write_video(workspace.root / video.path, pixels[row], video.fps)
-        kept[video.id] = latents[row].cpu().contiguous()
-        video.latents, video.latents_key = shard, video.id
+        if not long:  # one segment's latents are not those of the whole
+            kept[video.id] = latents[row].cpu().contiguous()
+            video.latents, video.latents_key = shard, video.id
         video.created = datetime.now(UTC)  # after its file, so that a change of the file is later
         made.append(video)
-    if made:
+    if kept:
         write_tensors(workspace.root / shard, kept)
+    if made:
         workspace.add_videos(made)
     return made
 

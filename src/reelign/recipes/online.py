@@ -17,7 +17,7 @@ from reelign.generators.encoders import VAE, holding
 from reelign.objectives import DPO, KTO, check_schedule
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
-from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
+from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide, refuse_segments
 from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
@@ -70,6 +70,7 @@ def align_online(
     refuse_guide(sampling)
     prompts = check_online(workspace, generator, settings, limit)
     how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
+    refuse_segments(how, "Online alignment")
     looks = Sampling.resolve(sampling or GenerateSettings(), generator)
     folder = workspace.root / "runs" / settings.run
     content = {**model_content(generator), "data": _data_key(settings, prompts, how), "align": asdict(settings)}
@@ -156,6 +157,7 @@ def dry_run_online(
     check_online(workspace, generator, settings, limit)
     over = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(over, generator)
+    refuse_segments(how, "Online alignment")
     videos = settings.prompts * settings.rollout.candidates
     forwards = videos * how.steps * generator.passes(how.guidance_scale)
     fresh = "the policy as it stands" if settings.rollouts == "fresh" else "the base"

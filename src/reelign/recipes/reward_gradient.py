@@ -14,7 +14,7 @@ from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.diffusion.truncation import Route
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.generators.encoders import VAE, holding
+from reelign.generators.encoders import VAE, holding, image_encoders
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
 from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
@@ -22,6 +22,7 @@ from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.preference_data import real_videos
 from reelign.recipes.reward_gradient_latent import LatentLoss, check_latent, folder_of, latent_content, open_latent
 from reelign.recipes.reward_gradient_scoring import PixelLoss, check_choice, open_choice, weights_of
+from reelign.recipes.reward_gradient_segments import check_long, long_frames
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep, chosen_frames, route_for
 from reelign.recipes.reward_gradient_stream import rollout_stream
@@ -96,7 +97,8 @@ def align_by_reward_gradient(
         claim_run(folder, content, RewardGradientSettings)
     with ExitStack() as held:
         if isinstance(loss, PixelLoss) or watch:
-            held.enter_context(holding(generator, VAE))
+            # Segments after the first go on from frames that are read as their prompts' images were.
+            held.enter_context(holding(generator, *([VAE] if how.segments == 1 else image_encoders(generator))))
         trackers = held.enter_context(Trackers(settings.trackers if ranks.main else (), folder, content))
         lookers: list[SampleVideos | Watch] = [*samples, *watch]
         for each in lookers:
@@ -132,7 +134,9 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
         check_targets(generator, settings.lora)
     if settings.data_anchor or settings.objective.reference:
         check_sigma_range(settings.anchor_steps(), generator)
-    settings.frames.check(sampling.size.num_frames)
+    check_long(generator, settings, sampling)
+    if sampling.segments == 1:
+        settings.frames.check(sampling.size.num_frames)
     return route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
 
 
@@ -170,9 +174,20 @@ def plan_reward_gradient(
         f"denoiser a step{again}",
         f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
         f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
+        *_long_told(settings, how),
         *(() if folder_of(settings) is None else ("  the reward reads latents: nothing is decoded for it",)),
     )
     return dry_run_on_prompts(workspace, generator, settings, sampling=given, limit=limit, anew=anew, told=told)
+
+
+def _long_told(settings: RewardGradientSettings, sampling: Sampling) -> tuple[str, ...]:
+    if sampling.segments == 1:
+        return ()
+    through = "all of them" if settings.through == "all" else "the last of them"
+    return (
+        f"  a video has {sampling.segments} segments and {sampling.num_frames} frames, each segment going on from the "
+        f"last frame of the one before; the gradient goes through {through}",
+    )
 
 
 def _length(settings: RewardGradientSettings) -> str:
@@ -214,8 +229,11 @@ def _parts(
     climb = RewardGradientStep(loss, settings, sampling, negative)
     if isinstance(loss, PixelLoss):
         # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
-        count = generator.latent_shape(sampling.size)[1]
-        chosen_frames(loss, generator, settings, count, generator_from(settings.seed, "check"))
+        chance = generator_from(settings.seed, "check")
+        if sampling.segments > 1:
+            long_frames(loss, settings, sampling, chance)
+        else:
+            chosen_frames(loss, generator, settings, generator.latent_shape(sampling.size)[1], chance)
     real: Tensor | None = None
     if settings.real:
         real, own, rows, names = real_videos(Path(settings.real), generator, workspace.root / "cache")

@@ -49,9 +49,11 @@ class RolloutSize:
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
+    segments: int | None = None
+    """Of each video, every one going on from the last frame of the one before (VADER's long videos)."""
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "num_frames", "height", "width"):
+        for name in ("num_inference_steps", "num_frames", "height", "width", "segments"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -81,6 +83,9 @@ class RewardGradientSettings(RunSettings):
     frames: FrameChoice = field(default_factory=FrameChoice)
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     """How pixels are decoded and their gradient comes back; which of them is said under `frames`."""
+    through: Literal["last", "all"] = "last"
+    """Of videos of several segments: the gradient goes through the `last` alone, the frame that it goes on from held
+    constant, or through `all`, by way of what reads that frame. One segment's activations live at a time."""
     graph: Literal["step", "held"] = "step"
     """`step` runs each step that carries gradient a second time on the way back, so that one step's activations live at
     a time and none while pixels are decoded and scored; `held` keeps the activations of all K. The same gradient."""

@@ -17,12 +17,16 @@ from reelign.recipes.draws import draw_for, micro_batches, take
 from reelign.recipes.generation import Sampling
 from reelign.recipes.reward_gradient_latent import LatentLoss
 from reelign.recipes.reward_gradient_scoring import PixelLoss
+from reelign.recipes.reward_gradient_segments import LongRollout
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_stream import RolloutBatch
 from reelign.training import Policy, base_distance
 from reelign.training.asked import against
 from reelign.training.graded_rollout import GradedRollout
 from reelign.training.staged_decode import DecodedGradient, chosen_pieces, decoded_gradient
+
+Sample = tuple[Tensor, Conditioning]
+"""Clean latents (B, C, F, H, W) of a clip, and what it was made of."""
 
 
 def route_for(
@@ -106,11 +110,15 @@ class RewardGradientStep:
         scores: list[dict[str, Tensor]] = []
         for rows in micro_batches(count, settings.micro_batch_size, policy.ranks):
             rollout = self._rollout(generator, route, batch, rows)
-            made, seen, value = self._climb(rollout, batch, rows, 1 / count)
+            if self.sampling.segments > 1:
+                made, seen, value = self._climb_long(rollout, batch, rows, 1 / count)
+            else:
+                made, seen, value = self._climb(rollout, batch, rows, 1 / count)
             losses.append(value)
             scores.append(seen)
             if settings.objective.reference:
-                distance += self._hold(policy, made, batch, rows, rollout.conditioning)
+                for latents, conditioning in made:
+                    distance += self._hold(policy, latents, batch, rows, conditioning, 1 / len(made))
         return self._metrics(policy, route, losses, scores, distance, count)
 
     def _rollout(self, generator: Generator, route: Route, batch: RolloutBatch, rows: slice) -> GradedRollout:
@@ -120,8 +128,8 @@ class RewardGradientStep:
 
     def _climb(
         self, rollout: GradedRollout, batch: RolloutBatch, rows: slice, scale: float
-    ) -> tuple[Tensor, dict[str, Tensor], float]:
-        """One micro-batch: its latents, its scores and its part of the loss; the gradient is in the weights."""
+    ) -> tuple[list[Sample], dict[str, Tensor], float]:
+        """One micro-batch: what was made, its scores and its part of the loss; the gradient is in the weights."""
         generator, route = rollout.generator, rollout.route
         shape = generator.latent_shape(self.sampling.size)
         start = rollout.start(shape, None if batch.real is None else batch.real[rows])
@@ -151,7 +159,18 @@ class RewardGradientStep:
         self.queries += len(made) * parts
         self.forwards += sides * (rollout.plain + rollout.graded) * len(made)
         mean = {name: torch.stack([each[name] for each in seen]).mean(dim=0) for name in seen[0]}
-        return made, mean, value
+        return [(made, rollout.conditioning)], mean, value
+
+    def _climb_long(
+        self, rollout: GradedRollout, batch: RolloutBatch, rows: slice, scale: float
+    ) -> tuple[list[Sample], dict[str, Tensor], float]:
+        """As `_climb`, of videos of several segments."""
+        assert isinstance(self.loss, PixelLoss), "a latent reward is refused where there are several segments"
+        found = LongRollout(self.loss, self.settings, self.sampling).climb(rollout, batch, rows, scale)
+        videos = len(rollout.seeds)
+        self.queries += videos
+        self.forwards += rollout.generator.passes(rollout.guidance.scale) * found.calls * videos
+        return found.made, found.scores, found.loss
 
     def _scored(
         self,
@@ -199,13 +218,20 @@ class RewardGradientStep:
         return decoded_gradient(generator, latents, loss_of_pixels, settings)
 
     def _hold(
-        self, policy: Policy, latents: Tensor, batch: RolloutBatch, rows: slice, conditioning: Conditioning
+        self,
+        policy: Policy,
+        latents: Tensor,
+        batch: RolloutBatch,
+        rows: slice,
+        conditioning: Conditioning,
+        share: float,
     ) -> float:
-        """Add the reference's pull at the videos just made; their part of the mean distance."""
+        """Add the reference's pull at the videos just made, or at a segment that is this share of them; their part of
+        the mean distance."""
         count, weight = len(batch.prompts), self.settings.objective.reference
         whole = (count, *latents.shape[1:])
         draw = draw_for(whole, self.settings.anchor_steps(), policy.generator, batch.seed)[rows]
-        distance = base_distance(policy, latents, conditioning, draw).sum() / count
+        distance = share * base_distance(policy, latents, conditioning, draw).sum() / count
         (weight * distance).backward()
         self.forwards += 2 * len(latents)
         return float(distance.detach())

@@ -13,11 +13,12 @@ from torch import Tensor
 from reelign.diffusion.seeds import seed_from
 from reelign.files import whole
 from reelign.generators.base import Generator
-from reelign.generators.encoders import VAE, holding
+from reelign.generators.encoders import VAE, holding, image_encoders
 from reelign.recipes.generation import Sampling
 from reelign.records import Workspace
 from reelign.training import Policy
 from reelign.training.asked import Sides
+from reelign.training.long_rollouts import sample_videos
 from reelign.training.trackers import Trackers
 from reelign.video import contact_sheet, read_video, write_video
 
@@ -111,21 +112,28 @@ class SampleVideos:
 
     @torch.no_grad()
     def _sample(self, generator: Generator) -> list[Tensor]:
-        """Latents (1, C, F, H, W) of each prompt."""
+        """Latents (1, C, F, H, W) of each prompt; of several segments videos (1, F, 3, H, W), as they are made."""
         made = []
         for row, text in enumerate(self.prompts):
             own, negative = (side.to(generator.device) for side in self.sides.take(torch.tensor([row])))
             guidance = self.sampling.guidance(negative)
             seeds = [seed_from(self.settings.seed, text)]
-            made.append(generator.sample(own, seeds, self.sampling.size, steps=self.sampling.steps, guidance=guidance))
+            size, steps, segments = self.sampling.size, self.sampling.steps, self.sampling.segments
+            if segments == 1:
+                made.append(generator.sample(own, seeds, size, steps=steps, guidance=guidance))
+                continue
+            with holding(generator, *image_encoders(generator)):
+                long = sample_videos(generator, own, seeds, size, steps=steps, guidance=guidance, segments=segments)
+            made.append(long.videos.cpu())
         return made
 
     @torch.no_grad()
-    def _write(self, name: str, latents: Sequence[Tensor], generator: Generator) -> None:
+    def _write(self, name: str, made: Sequence[Tensor], generator: Generator) -> None:
         with holding(generator, VAE):
-            for path, one in zip(self._paths(name), latents, strict=True):
+            for path, one in zip(self._paths(name), made, strict=True):
+                video = generator.decode(one) if self.sampling.segments == 1 else one
                 # A policy that has collapsed shows black, and goes on to be stopped by what watches its loss.
-                write_video(path, generator.decode(one)[0].cpu().nan_to_num(0.0), self.sampling.fps)
+                write_video(path, video[0].cpu().nan_to_num(0.0), self.sampling.fps)
 
     def _show(self, step: int, made: str) -> None:
         videos, labels = [], []

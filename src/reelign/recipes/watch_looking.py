@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
-from reelign.generators.encoders import VAE, holding
+from reelign.generators.encoders import VAE, holding, image_encoders
 from reelign.recipes.generation import Sampling
 from reelign.recipes.watch_measures import distances, diversity, reduced
 from reelign.recipes.watch_settings import WatchSettings
@@ -18,6 +18,7 @@ from reelign.records import content_key, prompt_content
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import checked
 from reelign.training.asked import Sides
+from reelign.training.long_rollouts import sample_videos
 from reelign.training.looks import HELD_OUT, PROXY, TRAINING, Look
 from reelign.training.policy import Policy
 
@@ -75,8 +76,9 @@ class Looker:
         found: list[dict[str, Tensor]] = []
         small: list[Tensor] = []
         shown: dict[int, Tensor] = {}
+        needed = [VAE] if self.sampling.segments == 1 else list(image_encoders(policy.generator))
         # A reward may draw from the global generator; training must not see that it did.
-        with torch.random.fork_rng(devices=[]), policy.using(weights), holding(policy.generator, VAE):
+        with torch.random.fork_rng(devices=[]), policy.using(weights), holding(policy.generator, *needed):
             for rows in ranks.share(count).split(self.settings.batch_size):
                 videos, scores = self._some(policy, weights, rows)
                 found.append(scores)
@@ -103,21 +105,23 @@ class Looker:
         """Videos (B, F, 3, H, W), all NaN where one could not be made, and their scores."""
         generator = policy.generator
         conditioning, negative = (side.to(generator.device) for side in self.sides.take(rows))
-        latents = generator.sample(
+        made = sample_videos(
+            generator,
             conditioning,
             [self.seeds[row] for row in rows.tolist()],
             self.sampling.size,
             steps=self.sampling.steps,
             guidance=self.sampling.guidance(negative),
+            segments=self.sampling.segments,
         )
-        videos = generator.decode(latents)
-        made = videos.flatten(1).isfinite().all(dim=1).cpu()
+        latents, videos = made.latents, made.videos
+        whole = videos.flatten(1).isfinite().all(dim=1).cpu()
         scores = self._scores(videos.nan_to_num(0.0), [self.prompts[row] for row in rows.tolist()])
         scores[f"{PROXY}/{DISTANCE}"] = torch.zeros(len(rows))
         if weights != "base":
             seed = self.settings.seed
             scores[f"{PROXY}/{DISTANCE}"] = distances(policy, latents, conditioning, rows, len(self.prompts), seed)
-        missing = ~made
+        missing = ~whole
         videos = videos.masked_fill(missing.to(videos.device)[:, None, None, None, None], float("nan"))
         return videos, {name: values.masked_fill(missing, float("nan")) for name, values in scores.items()}
 

@@ -93,6 +93,23 @@ def decoded_gradient(
     return DecodedGradient(loss, found, metrics)
 
 
+@torch.no_grad()
+def decoded(generator: Generator, latents: Tensor, settings: DecodeSettings) -> Tensor:
+    """The video (B, F, 3, H, W) that `decoded_gradient` shows its loss, of all pieces that hold one of its frames.
+
+    Args:
+        generator, latents, settings: as there; a mode that leaves frames out is not looked at.
+    Raises:
+        ReelignError: a frame outside the clip.
+    """
+    raw, decoder = generator.unnormalised(latents), generator.decoder
+    pieces = decoder.pieces_for(raw.shape[2], settings.frames)
+    pixels, _ = decode_in_pieces(decoder, raw, pieces, graded=(), offload=False)
+    if settings.frames is not None:
+        pixels = pixels[:, :, places(pieces, settings.frames)]
+    return clamp_video(to_video(pixels), settings.clamp)
+
+
 def decoder_gradient(
     decoder: VideoDecoder, latents: Tensor, loss_of_pixels: Callable[[Tensor], Tensor], settings: DecodeSettings
 ) -> DecodedGradient:
