@@ -20,6 +20,7 @@ FLOORS = {
         "reward_stages",
         "critic_stages",
         "latent_stages",
+        "searching",
         "memory_plans",
         "iterating",
         "round_reporting",

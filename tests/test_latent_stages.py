@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from reelign import latent_stages, stages
+from reelign import latent_stages, searching, stages
 from reelign.cli.options import guide_layers, weight_lists
+from reelign.cli.sample import told
 from reelign.errors import ReelignError
 from reelign.generators import VideoSize, load_generator
+from reelign.recipes.best_of import BestOfSettings
 from reelign.records import Workspace
+from reelign.rewards import Reward, RewardCard, Videos
 from reelign.training.latent_guide import GuideSettings
 from reelign.training.latent_reward import LatentRewardShape, new_latent_reward
 from reelign.training.latent_reward_files import save_latent_reward
+from reelign.video import read_video
 
 HOW = {"num_inference_steps": 4, "guidance_scale": 3.0, "num_frames": 9, "height": 16, "width": 16, "fps": 8}
 PROMPT = "a red square"
@@ -27,6 +32,18 @@ PROMPT = "a red square"
 def brightness(videos: Tensor, prompts: list[str]) -> dict[str, Tensor]:
     """A scorer that can be worked by hand."""
     return {"VQ": videos.flatten(1).mean(dim=1)}
+
+
+class Brightness(Reward):
+    """The same as a reward."""
+
+    card: ClassVar[RewardCard] = RewardCard(what="light", dimensions=("light",), differentiable=False, frames_needed=1)
+    name = "brightness"
+    version = "1"
+    dimensions = card.dimensions
+
+    def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
+        return {"light": torch.stack([video.float().mean() for video in videos])}
 
 
 @pytest.fixture(scope="module")
@@ -99,4 +116,56 @@ def test_a_reward_that_is_not_there_and_one_that_is_not_named_are_refused(root: 
         stages.sample(root, PROMPT, out=out, layers=guide_layers(None, "VQ=1", "nowhere"))
     with pytest.raises(ReelignError, match="latent_reward must name a latent reward"):
         stages.sample(root, PROMPT, out=out, layers=guide_layers(None, "VQ=1", None))
+    assert not out.exists()
+
+
+def one(root: Path, seed: int, folder: Path) -> Tensor:
+    return read_video(stages.sample(root, PROMPT, seed=seed, out=folder / f"{seed}.mp4")).frames
+
+
+def test_the_best_of_some_seeds_by_a_look_half_way_is_that_seeds_own_video(root: Path, tmp_path: Path) -> None:
+    how = BestOfSettings(candidates=3, keep=1)
+    path, found = searching.sample_best(root, PROMPT, by="liked", how=how, seed=5, out=tmp_path / "best.mp4")
+    assert found.seed == max(found.at_look, key=found.at_look.__getitem__)
+    assert list(found.at_look) == [5, 6, 7]
+    assert list(found.scores) == [found.seed]
+    # Of two steps three, and of the other two one, twice each for guidance.
+    assert (found.denoiser_calls, found.plain_calls) == (2 * (3 * 2 + 1 * 2), 2 * 3 * 4)
+    torch.testing.assert_close(read_video(path).frames, one(root, found.seed, tmp_path), rtol=0, atol=2 / 255)
+    lines = told(found)
+    assert lines[0] == f"Best is seed {found.seed}, in 16 denoiser calls; 24 would see all through."
+    assert [line.startswith("seed") for line in lines[1:]] == [True] * 3
+    assert sum("given up" in line for line in lines) == 2
+
+
+def test_the_best_by_a_reward_of_pixels_is_the_one_that_it_likes_best(root: Path, tmp_path: Path) -> None:
+    layers = [("test", {"batch_size": 2})]
+    how = BestOfSettings(candidates=3)
+    _, found = searching.sample_best(
+        root, PROMPT, by="test_latent_stages:Brightness", how=how, out=tmp_path / "best.mp4", layers=layers
+    )
+    means = {seed: float(one(root, seed, tmp_path).mean()) for seed in range(3)}
+    assert found.seed == max(means, key=means.__getitem__)
+    assert found.scores == pytest.approx(means, abs=2 / 255)
+    assert found.denoiser_calls == found.plain_calls == 24
+
+
+@pytest.mark.parametrize(
+    ("by", "how", "guide", "wrong"),
+    [
+        ("", {}, None, "Nothing is named that chooses"),
+        ("liked", {"weights": {"TA": 1.0}}, None, "no dimension TA; it has VQ, MQ"),
+        ("test_latent_stages:Brightness", {"keep": 1}, None, "sees finished videos, and keep=1"),
+        ("no-such-reward", {}, None, "no-such-reward"),
+        ("liked", {}, "VQ=1", "these settings guide them"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(
+    root: Path, tmp_path: Path, by: str, how: dict[str, Any], guide: str | None, wrong: str
+) -> None:
+    out = tmp_path / "x.mp4"
+    with pytest.raises(ReelignError, match=wrong):
+        searching.sample_best(
+            root, PROMPT, by=by, how=BestOfSettings(**how), out=out, layers=guide_layers(None, guide, guide and "liked")
+        )
     assert not out.exists()

@@ -51,10 +51,15 @@ def guide_layers(words: list[str] | None, guide: str | None, latent_reward: str 
     """`layers`, and over them what `--guide` and `--latent-reward` say."""
     asked: dict[str, Any] = {}
     if guide is not None:
-        asked["weights"] = {name: _number(guide, value) for name, value in _named(guide)}
+        asked["weights"] = weights(guide)
     if latent_reward is not None:
         asked["latent_reward"] = latent_reward
     return [*layers(words), *([("the command line", {"guide": asked})] if asked else [])]
+
+
+def weights(word: str) -> dict[str, float]:
+    """`VQ=0.5,MQ=1` as numbers by name."""
+    return {name: _number(word, value) for name, value in _named(word)}
 
 
 def weight_lists(over: list[str] | None) -> dict[str, list[float]]:
