@@ -79,7 +79,7 @@ def test_weights_that_are_gone_are_named(tiny_wan_folder: Path, tmp_path: Path) 
     lean = load_generator(str(folder), encoders=False)
     (folder / "text_encoder" / "model.safetensors").unlink()
     with (
-        pytest.raises(ReelignError, match=r"The text_encoder of .* could not be loaded"),
+        pytest.raises(ReelignError, match=r"lacks the weights of its text_encoder"),
         holding(lean, "text_encoder"),
     ):
         pass
