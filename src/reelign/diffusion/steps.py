@@ -5,8 +5,8 @@ Every family's path is the canonical flow after rescaling (`flow`), so that each
     euler   z' = z + (sigma' - sigma)·velocity: the flow's ODE, DDIM with eta 0 and EDM's first-order step are this one
     ddim    the same with fresh noise in place of some of the estimated one (Song et al. 2020, arXiv:2010.02502, eq. 12)
     edm     noise added before the step (Karras et al. 2022, arXiv:2206.00364, algorithm 2 without the second-order
-            correction, as diffusers' EulerDiscreteScheduler has it, which is the published one of Stable Video Diffusion;
-            no supported pipeline's takes Heun's step of second order)
+            correction, as diffusers' EulerDiscreteScheduler has it: Stable Video Diffusion's own, and no supported
+            pipeline's published scheduler takes Heun's step)
 """
 
 from __future__ import annotations
