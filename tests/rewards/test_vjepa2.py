@@ -7,39 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import VJEPA2Config, VJEPA2Model
+from transformers import VJEPA2Model
 
 from reelign.errors import ReelignError
 from reelign.rewards.opening import open_reward
 from reelign.rewards.vjepa2 import VJEPA2Consistency, block_mask, prediction_error, tube_masks
 from rewards.clips import clip, mp4
+from rewards.tiny_vjepa2 import save_vjepa2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the hub holds facebook/vjepa2-vitl-fpc64-256: transformers' own layout, a crop of 3 x 3 patches."""
-    folder = tmp_path_factory.mktemp("vjepa2")
-    config = VJEPA2Config(
-        crop_size=48,
-        patch_size=16,
-        frames_per_clip=4,
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        mlp_ratio=2,
-        pred_hidden_size=24,
-        pred_num_attention_heads=4,
-        pred_num_hidden_layers=2,
-        pred_num_mask_tokens=2,
-        pred_mlp_ratio=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = VJEPA2Model(config)
-        for weight in model.parameters():
-            weight.data += 0.1 * torch.randn_like(weight)
-    model.save_pretrained(folder)
-    return folder
+    return save_vjepa2(tmp_path_factory.mktemp("vjepa2"))
 
 
 def test_masks_are_tubes_that_split_all_patches() -> None:

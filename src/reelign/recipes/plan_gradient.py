@@ -88,6 +88,7 @@ def most_graded(generator: Generator, settings: RewardGradientSettings, sampling
 def forwards_per_video(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> tuple[int, int]:
     """Calls of the denoiser (without a graph, with one) for each video of a step, both sides of guidance counted.
 
+    All segments of a long video are rolled out without a graph, and those that the gradient goes through run again.
     Where chance decides how many there are it is one draw of it.
     """
     route = route_for(generator, settings, sampling, generator_from("plan"))
@@ -95,4 +96,6 @@ def forwards_per_video(generator: Generator, settings: RewardGradientSettings, s
     graded = route.graded * max(1, route.renoisings)
     plain = route.prefix + (graded if settings.graph == "step" else 0)
     anchor = 1 if settings.objective.reference else 0
-    return sides * plain + anchor, sides * graded + anchor + (1 if settings.data_anchor else 0)
+    climbed = sampling.segments if settings.through == "all" else 1
+    plain += (sampling.segments - 1) * route.steps
+    return sides * plain + anchor * climbed, sides * graded * climbed + anchor * climbed + bool(settings.data_anchor)

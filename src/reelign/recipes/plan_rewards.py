@@ -170,7 +170,7 @@ def planned_reward(name: str, options: Mapping[str, Any], *, checkpointing: bool
         reward = QwenShapes(card_of(name), **options)
     elif name in TOWERS and not options.get("model"):
         reward = TowerShapes(card_of(name), TOWERS[name], **options)
-    elif name not in REWARDS or not (card_of(name).weights or name in ("composed", "critic")):
+    elif name not in REWARDS or not (card_of(name).weights or name in ("composed", "joints", "critic")):
         reward = open_reward(name, **options)
         for module in modules_of(reward):
             module.to(META)

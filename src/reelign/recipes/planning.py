@@ -243,7 +243,9 @@ def _gradient(
     reward, lacking = planned_reward(choice.name, choice.options, checkpointing=choice.checkpointing)
     modules = reward_modules(reward)
     resident = {**held, "VAE's weights": nbytes(vae), "reward's weights": nbytes(*modules)}
-    there: list[Any] = [*_modules(planned), vae, *modules]
+    eyes = [each for each in image_encoders(planned.generator).values() if each is not vae and how.segments > 1]
+    resident |= {"image encoder's weights": nbytes(*eyes)} if eyes else {}
+    there: list[Any] = [*_modules(planned), vae, *eyes, *modules]
     planned.add("learn", resident, climb(planned.policy, there, planned.conditioning, how, settings, reward))
     plain, graded = forwards_per_video(planned.generator, settings, how)
     videos = settings.batch_size
