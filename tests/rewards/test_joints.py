@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reelign.errors import ReelignError
+from reelign.rewards.compose import Composed
 from reelign.rewards.joints import Joints
 from reelign.rewards.opening import open_reward
 from rewards.rewards import Light
@@ -77,3 +78,13 @@ def test_what_does_not_fit_is_refused() -> None:
         joints(dimension="")
     with pytest.raises(ReelignError, match="window of 5 frames"):
         joints(frames=5)
+
+
+def test_as_a_part_of_others_it_knows_its_clips_too() -> None:
+    part = {"reward": joints(), "weights": {"across": 1.0}, "name": "joints"}
+    composed = Composed(parts=[part, {"reward": "frame-consistency", "weights": {"frame_consistency": 0.5}}])
+    assert composed.frames_read(13) is None
+    with pytest.raises(ReelignError, match="A clip of 12 frames is not of 3 segments"):
+        composed.frames_read(12)
+    found = composed.score(numbered(13), ["", ""])
+    assert found["joints.across"].tolist() == pytest.approx([7.5, 107.5])

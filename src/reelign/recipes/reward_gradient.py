@@ -280,6 +280,8 @@ def _watch(
 ) -> list[Watch]:
     if not settings.watch.every:
         return []
+    if isinstance(loss, PixelLoss):
+        loss.reward.frames_read(sampling.num_frames)  # refuses looks at videos of other segments than it knows
     return [
         make_watch(
             workspace,

@@ -91,6 +91,15 @@ class Composed(Reward):
     def frames_needed(self) -> int:
         return max(reward.frames_needed for _, reward in self.parts)
 
+    def frames_read(self, count: int) -> None:
+        """All: what one part leaves out another may read.
+
+        Raises:
+            ReelignError: a part cannot read a video of so many frames.
+        """
+        for _, reward in self.parts:
+            reward.frames_read(count)
+
     def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
         """As `Reward.score`. A reward in two parts scores once, and a codec that two parts share runs once."""
         check_input(self, videos, prompts, fps=fps)
