@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+from reelign.generators.complete import check_complete
 from reelign.generators.defaults import fetch_beside
-from reelign.generators.encoders import empty_encoders, empty_models
+from reelign.generators.encoders import empty_encoders, empty_models, encoder_entries
 from reelign.generators.outside import family_beside
 from reelign.generators.unsupported import unsupported
 from reelign.generators.videocrafter2.checkpoint import checkpoint_of, pipeline_folder
@@ -94,6 +95,7 @@ def load_generator(
     diffusers.utils.logging.disable_progress_bar()
     try:
         index = read_index(source)
+        check_complete(source, index, unread=index if not weights else () if encoders else encoder_entries(index))
         away = {} if encoders else empty_encoders(source, index, precision)
         if not weights:
             away = empty_models(source, index, precision)

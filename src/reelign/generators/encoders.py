@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
+from reelign.generators.complete import check_complete
 from reelign.generators.weights import as_loaded, load_models, loads_as_diffusers
 
 VAE = "vae"
@@ -71,7 +73,7 @@ def holding(generator: Generator, *names: str) -> Iterator[None]:
 
 def empty_encoders(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, nn.Module]:
     """The encoders of a pipeline without weights, to hand to its `from_pretrained`: nothing of them is read."""
-    return _empty(source, _encoder_entries(index), precision)
+    return _empty(source, encoder_entries(index), precision)
 
 
 def empty_models(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, nn.Module]:
@@ -100,13 +102,14 @@ def _loaded(generator: Generator, name: str) -> nn.Module:
     module = type(model).__module__
     library = module if module.startswith("reelign.") else module.partition(".")[0]
     source = _source(generator)
+    check_complete(source, {name: [library, type(model).__name__]})
     try:
         if loads_as_diffusers(library):
             index = {name: [library, type(model).__name__]}
             loaded = load_models(source, index, {"default": model.dtype})[name]
         else:
             loaded = type(model).from_pretrained(source, subfolder=name, dtype=model.dtype)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"The {name} of {source} could not be loaded: {error}", "Download it again, or save it anew."
         ) from error
@@ -120,7 +123,8 @@ def _source(generator: Generator) -> str:
     return str(path) if path.is_dir() else generator.model
 
 
-def _encoder_entries(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+def encoder_entries(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Those of a `model_index.json` that training needs no weights of: library and class by component name."""
     entries = {name: tuple(entry) for name, entry in index.items() if isinstance(entry, list) and entry[0]}
     return {
         name: entry
