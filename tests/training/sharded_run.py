@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from reelign.generators import load_generator
 from reelign.training import Draw, LoRA, Policy, velocity_errors
@@ -70,3 +71,36 @@ def assert_weights_that_are_exchanged_are_seen(policy: Policy) -> None:
     assert not torch.equal(moved["policy"], before["policy"])
     assert torch.equal(moved["reference"], before["reference"])
     assert torch.equal(errors_of(policy)["policy"], before["policy"])
+
+
+def assert_split_experts_are_whole(model: str, folder: Path) -> None:
+    """Rank 0's rows are of high noise, rank 1's of low: errors and gradients are those of one process with all rows."""
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    latents = torch.ones(4, 16, 2, 2, 2)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(2))
+    draw = Draw(torch.tensor([0.95, 0.9, 0.4, 0.3]), noise)
+    for experts in ((), ("transformer_2",)):
+        alone = Policy(load_generator(model), LoRA(rank=2), experts=experts)
+        split = Policy(load_generator(model), LoRA(rank=2), experts=experts, ranks=ranks, sharded=True)
+        assert all(
+            isinstance(each, DTensor) for part in split.generator.denoisers.values() for each in part.parameters()
+        )
+        texts = alone.generator.encode_prompts(["a red square", "a disc"] * 2)
+        expected = velocity_errors(alone, latents, texts, draw)
+        (expected["policy"].sum() / 4).backward()
+        own = torch.arange(4)[ranks.rows(4)]
+        found = velocity_errors(split, latents[own], texts.take(own), Draw(draw.sigma[own], draw.noise[own]))
+        (found["policy"].sum() / 4).backward()
+        ranks.sum_gradients(split.parameters.values())
+        for name in ("policy", "reference"):
+            torch.testing.assert_close(found[name], expected[name][own].detach(), rtol=1e-5, atol=1e-6, msg=name)
+        gradients: dict[str, Tensor] = whole({name: each.grad for name, each in split.parameters.items()})
+        assert gradients.keys() == alone.parameters.keys()
+        for name, parameter in alone.parameters.items():
+            assert parameter.grad is not None
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
+        assert any(bool(each.any()) for each in gradients.values())
+    split.save(folder)
+    if ranks.main:
+        assert [path.name for path in folder.iterdir() if path.suffix == ".safetensors"]

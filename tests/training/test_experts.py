@@ -20,6 +20,7 @@ from reelign.training.adapters import ADAPTER_FILE, lora_files
 from reelign.training.optimisers import make_optimiser
 from reelign.training.ranks import Ranks
 from training.processes import run_in_ranks
+from training.sharded_run import assert_split_experts_are_whole
 
 SIZE = VideoSize(5, 16, 16)
 LORA = LoRA(rank=2, alpha=4)
@@ -166,9 +167,10 @@ def test_names_that_the_model_does_not_have_are_refused(tiny_wan: Generator) -> 
     assert "transformer" in caught.value.mend
 
 
-def test_split_weights_of_several_denoisers_are_refused(generator: Generator) -> None:
-    with pytest.raises(ReelignError, match="several denoisers"):
-        Policy(generator, LORA, ranks=Ranks(0, 2), sharded=True)
+@pytest.mark.slow
+def test_experts_split_over_ranks_whose_rows_are_each_anothers(folder: Path, tmp_path: Path) -> None:
+    """Both train, or one and the other is split too."""
+    run_in_ranks(assert_split_experts_are_whole, str(folder), tmp_path / "saved", folder=tmp_path)
 
 
 def sum_of_two() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ class TwoExperts(Wan):
     pipelines/wan/pipeline_wan.py). Mixed in before the class whose `denoised_by` is one expert's call.
     """
 
+    asked_anywhere: Callable[..., Sequence[bool]] | None = None
+    """From whether each expert has rows here to whether it has any on some rank: to be set where an expert's weights
+    are split over ranks, which all must bring them together or wait for each other for ever."""
+
     @property
     def denoisers(self) -> dict[str, nn.Module]:
         return {HIGH: self.pipeline.transformer, LOW: self.pipeline.transformer_2}
@@ -35,16 +39,26 @@ class TwoExperts(Wan):
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         denoisers: dict[str, Any] = self.denoisers
         experts = {name: rows.cpu().nonzero()[:, 0] for name, rows in self.expert_rows(sigma).items()}
-        found, order = [], []
-        for name, rows in experts.items():
-            if len(rows) == len(sigma):
-                return self.denoised_by(denoisers[name], noisy_latents, sigma, conditioning)
-            if not len(rows):
+        here = [len(rows) > 0 for rows in experts.values()]
+        called = here if self.asked_anywhere is None else self.asked_anywhere(*here)
+        found, order, idle = [], [], []
+        for (name, rows), is_called in zip(experts.items(), called, strict=True):
+            if not is_called:
                 continue
-            own = rows.to(noisy_latents.device)
-            found.append(self.denoised_by(denoisers[name], noisy_latents[own], sigma[own], conditioning.take(rows)))
-            order.append(own)
-        return torch.cat(found)[torch.cat(order).argsort()]
+            if len(rows) == len(sigma):
+                found.append(self.denoised_by(denoisers[name], noisy_latents, sigma, conditioning))
+                order.append(rows)
+                continue
+            # Of an expert that others ask any row will do.
+            own = rows if len(rows) else torch.zeros(1, dtype=rows.dtype)
+            there = own.to(noisy_latents.device)
+            said = self.denoised_by(denoisers[name], noisy_latents[there], sigma[there], conditioning.take(own))
+            (found if len(rows) else idle).append(said)
+            if len(rows):
+                order.append(rows)
+        velocity = found[0] if len(found) == 1 else torch.cat(found)[torch.cat(order).argsort().to(found[0].device)]
+        # Nothing of it counts but its backward, in which its weights are brought together once more.
+        return sum((0 * said.nan_to_num(0, 0, 0).sum() for said in idle), velocity)
 
     def second_scale(self, scale: float) -> float:
         """The model's own beside its own first one; beside another the same, which is the pipeline's rule."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
+from reelign.generators.experts import TwoExperts
 from reelign.training.adapters import ADAPTER, REFERENCE, of_component, save_denoisers, save_lora
 from reelign.training.masters import Masters
 from reelign.training.ranks import ALONE, Ranks
@@ -122,8 +123,11 @@ class Policy:
         self.precision = {name: parameter.dtype for name, parameter in _named(modules).items()}
         """What the model computes in, and its weights are saved in; split weights are kept in fp32 where they train."""
         if self.sharded:
-            for module in (*modules.values(), *self.frozen.values()):
+            # Those that do not train too: a rank holds no denoiser by itself.
+            for module in (*generator.denoisers.values(), *self.frozen.values()):
                 shard(module)
+            if isinstance(generator, TwoExperts):
+                generator.asked_anywhere = ranks.any
         for name, module in (extra or {}).items():
             modules[name] = module.requires_grad_(True)
         trained = {name: parameter for name, parameter in _named(modules).items() if parameter.requires_grad}
@@ -264,9 +268,10 @@ class Policy:
 
 def _check_kind(generator: Generator, lora: LoRA | None, *, moving: bool, sharded: bool) -> None:
     """Refuse what cannot be together."""
-    if sharded and len(generator.denoisers) > 1:
+    if sharded and len(generator.denoisers) > 1 and not isinstance(generator, TwoExperts):
         raise ReelignError(
-            f"{generator.model} has several denoisers, and split weights would have all ranks ask the same one.",
+            f"{generator.model} has several denoisers, and its family does not have all ranks ask the same ones, as "
+            "split weights must be.",
             "Train with whole weights on each rank: trainer.sharded=false, recipes/accelerate/ddp.yaml.",
         )
     if moving and lora is None:
