@@ -16,7 +16,8 @@ from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.objectives import BradleyTerry, BradleyTerryTies, ScoreRegression
 from reelign.recipes.generation import GenerateSettings, generate
-from reelign.recipes.latent_reward_data import LatentBatch, LatentPairs, training_levels
+from reelign.recipes.latent_reward_batch import LatentBatch
+from reelign.recipes.latent_reward_data import LatentPairs, training_levels
 from reelign.recipes.latent_reward_policy import LatentRewardPolicy, forward
 from reelign.recipes.latent_reward_settings import LatentRewardSettings
 from reelign.recipes.latent_reward_training import NUMBERS, train_latent_reward
@@ -140,6 +141,42 @@ def test_it_learns_to_order_latents_at_every_level_of_noise(generator: Generator
     found = accuracy_by_level(at_levels(policy.model, held_out, batch_size=64, seed=0), ("VQ",))["VQ"]
     # Both sides have the same noise, so that even much of it leaves their order.
     assert min(found) > 0.85
+
+
+def test_videos_beside_themselves_under_another_prompt_teach_what_depends_on_it(
+    generator: Generator, bright: LatentPairs
+) -> None:
+    data = replace(bright.data, dimensions=("VQ", "TA"), labels=bright.data.labels.repeat(1, 2))
+    data = replace(data, scores=torch.arange(32.0).reshape(16, 2))
+    settings = settings_of(dimensions=("VQ", "TA"), other_prompts=0.5)
+    pairs = bright.only(data)
+    batch = next_batch(generator, pairs.with_others(settings.others), settings)
+    plain = next_batch(generator, pairs, settings)
+    torch.testing.assert_close(batch.noisy[:12], plain.noisy)
+    assert batch.labels[6:].isnan().tolist() == [[True, False]] * 3
+    assert batch.scores[12:].isnan().tolist() == [[True, False]] * 6
+    assert (batch.labels[6:, 1] == 1).all()
+    # Nothing but the text differs between the two sides, and own is what the video was made for.
+    assert torch.equal(batch.noisy[12::2], batch.noisy[13::2])
+    assert torch.equal(batch.sigma[12::2], batch.sigma[13::2])
+    own, other = batch.conditioning["prompt_embeds"][12::2], batch.conditioning["prompt_embeds"][13::2]
+    for place, name in enumerate(batch.names[6:]):
+        better = max(int(side) for side in plain.names[place].split(" and "))
+        assert name == f"{better} under another prompt"
+        # Its own score of TA, the lowest of the scale under another prompt, and nothing of VQ.
+        assert batch.scores[12 + 2 * place :][:2, 1].tolist() == [2.0 * better + 1, 1.0]
+        torch.testing.assert_close(own[place], bright.conditioning["prompt_embeds"][better // 8])
+        torch.testing.assert_close(other[place], bright.conditioning["prompt_embeds"][1 - better // 8])
+
+
+def test_other_prompts_that_could_teach_nothing_are_refused(bright: LatentPairs) -> None:
+    with pytest.raises(ValueError, match=r"other_prompts=0.5 teaches none of the dimensions"):
+        settings_of(other_prompts=0.5)
+    with pytest.raises(ValueError, match=r"share in \[0, 1\], got 2"):
+        settings_of(dimensions=("TA",), other_prompts=2)
+    one = replace(bright, conditioning=bright.conditioning.take(torch.tensor([0])), rows=torch.zeros_like(bright.rows))
+    with pytest.raises(ReelignError, match="All pairs are of one prompt"):
+        one.with_others(settings_of(dimensions=("TA",), other_prompts=0.5).others)
 
 
 @pytest.fixture(scope="module")

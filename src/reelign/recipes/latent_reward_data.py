@@ -12,9 +12,12 @@ from torch import Tensor
 
 from reelign.diffusion.flow import add_noise
 from reelign.diffusion.seeds import generator_from
+from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives.ranking import MISSING
 from reelign.recipes.clips import Clip, load_latents
+from reelign.recipes.latent_reward_batch import LatentBatch
+from reelign.recipes.latent_reward_prompts import OtherPrompts
 from reelign.recipes.latent_reward_settings import LatentRewardSettings
 from reelign.recipes.reward_data import RewardData
 from reelign.records import Workspace
@@ -24,43 +27,6 @@ from reelign.training.monitors import QUARTERS
 
 Levels = Callable[[torch.Size, int], Draw]
 """(shape (P, C, F, H, W), seed) -> a draw for each of P pairs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentBatch:
-    """P pairs of 2P videos, a and b one after the other."""
-
-    noisy: Tensor
-    """(2P, C, F, H, W)"""
-    sigma: Tensor
-    """(2P,)"""
-    conditioning: Conditioning
-    """2P rows."""
-    pairs: Tensor
-    """(P, 2) int64, places in `noisy`."""
-    labels: Tensor
-    """(P, D) float32, as `RewardData.labels`."""
-    gaps: Tensor
-    """(P, D) float32, as `RewardData.gaps()`."""
-    scores: Tensor
-    """(2P, D) float32, as `RewardData.scores`."""
-    names: tuple[str, ...] = ()
-    """Of the pairs, for messages."""
-
-    def rows(self, start: int, stop: int) -> LatentBatch:
-        """Some of its pairs."""
-        sides = slice(2 * start, 2 * stop)
-        count = len(self.labels[start:stop])
-        return LatentBatch(
-            noisy=self.noisy[sides],
-            sigma=self.sigma[sides],
-            conditioning=self.conditioning.take(torch.arange(len(self.noisy))[sides]),
-            pairs=torch.arange(2 * count).unflatten(0, (-1, 2)),
-            labels=self.labels[start:stop],
-            gaps=self.gaps[start:stop],
-            scores=self.scores[sides],
-            names=self.names[start:stop],
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +40,8 @@ class LatentPairs:
     """A row a prompt."""
     rows: Tensor
     """(V,) the row of each video's prompt."""
+    others: OtherPrompts | None = None
+    """What batches of a stream hold beside the pairs."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -81,6 +49,19 @@ class LatentPairs:
     def only(self, data: RewardData) -> LatentPairs:
         """The same videos with other pairs of them."""
         return replace(self, data=data)
+
+    def with_others(self, others: OtherPrompts) -> LatentPairs:
+        """The same, with such videos in the batches of a stream.
+
+        Raises:
+            ReelignError: there is one prompt alone.
+        """
+        if len(self.conditioning) < 2:
+            raise ReelignError(
+                "All pairs are of one prompt, and other_prompts shows videos under another.",
+                "Judge videos of more prompts, or set other_prompts=0.",
+            )
+        return replace(self, others=others)
 
     def stream(self, levels: Levels, *, batch_size: int, seed: int) -> ShuffledStream[LatentBatch]:
         """Endless shuffled epochs; a batch's draws follow from its seed."""
@@ -109,7 +90,19 @@ class LatentPairs:
         names: Sequence[str],
         values: Tensor,
     ) -> LatentBatch:
-        return self._assembled(latents, conditioning, values, levels(latents[:, 0].shape, seed), tuple(names))
+        batch = self._assembled(latents, conditioning, values, levels(latents[:, 0].shape, seed), tuple(names))
+        if self.others is None or not (count := self.others.count(len(values))):
+            return batch
+        # A batch is shuffled: its first pairs are any.
+        places = self.data.pairs[values[:count]].gather(1, self.others.sides(self.data, values[:count]))[:, 0]
+        own = self.rows[places]
+        chance = generator_from(seed, "other prompts")
+        other = self.others.choose(own, self.conditioning, chance)
+        draw = levels(self.latents[places].shape, chance.initial_seed())
+        names = [self.data.clips[place].name for place in places.tolist()]
+        told = self.conditioning.take(torch.stack([own, other], dim=1).flatten())
+        scores = self.data.scores[places]
+        return batch.beside(self.others.batch(self.latents[places], told, draw, scores, self.data.dimensions, names))
 
     def _assembled(
         self, latents: Tensor, conditioning: Conditioning, rows: Tensor, draw: Draw, names: tuple[str, ...]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reelign.generators.trunk import checkpoint_blocks
 from reelign.objectives.ranking import BradleyTerryTies, RankingObjective
-from reelign.recipes.latent_reward_data import LatentBatch
+from reelign.recipes.latent_reward_batch import LatentBatch
 from reelign.recipes.reward_policy import TieWidth
 from reelign.training.latent_reward import LatentReward
 from reelign.training.trained import TrainedWeights

@@ -8,6 +8,7 @@ from typing import Literal
 
 from reelign.diffusion.noise_levels import Distribution
 from reelign.objectives.ranking import BradleyTerryTies
+from reelign.recipes.latent_reward_prompts import OtherPrompts
 from reelign.recipes.reward_settings import Objective, WatchSettings
 from reelign.training import LoRA, TrainerSettings
 from reelign.training.latent_reward import LatentRewardShape
@@ -39,6 +40,12 @@ class LatentRewardSettings:
     noise_levels: Distribution = "uniform"
     shift: float = 1.0
     """Shift of the training noise levels towards noise."""
+    other_prompts: float = 0.0
+    """Pairs that are added to a step, as a share of its own: a video beside itself under another prompt of the data,
+    which suits it less, and for regression has the lowest score. They teach the dimensions in `prompted` to read the
+    text; pairs of one prompt hardly do."""
+    prompted: tuple[str, ...] = ("TA",)
+    """Dimensions that depend on the prompt, those of `dimensions` among them."""
     split: str = "train"
     """Prompts of the workspace whose judgements it learns from; '' takes all of them."""
     scores: Literal["ratings", "wins"] = "ratings"
@@ -69,6 +76,12 @@ class LatentRewardSettings:
         for name in ("head_rate", "shift"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.other_prompts <= 1:
+            raise ValueError(f"other_prompts must be a share in [0, 1], got {self.other_prompts}")
+        if self.other_prompts and not self.others.dimensions:
+            raise ValueError(
+                f"other_prompts={self.other_prompts:g} teaches none of the dimensions; name some in prompted"
+            )
         if self.watch.calibration:
             raise ValueError(
                 f"watch.calibration={self.watch.calibration:g} fits nothing of a latent reward; set it to 0"
@@ -77,6 +90,13 @@ class LatentRewardSettings:
             raise ValueError("trainer.sharded splits weights over processes, and a latent reward is trained by one")
         if self.trainer.activation_checkpointing == "selective":
             raise ValueError("trainer.activation_checkpointing of a latent reward is none or full, got selective")
+
+    @property
+    def others(self) -> OtherPrompts:
+        """What `other_prompts` adds to a step."""
+        return OtherPrompts(
+            share=self.other_prompts, dimensions=tuple(name for name in self.dimensions if name in self.prompted)
+        )
 
     def steps(self, pairs: int) -> int:
         """Optimiser steps of a run on so many pairs."""

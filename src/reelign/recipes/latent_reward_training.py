@@ -88,6 +88,8 @@ def train_latent_reward(
     check_claim(folder, content)
     shape = settings.shape(blocks_or_quarter(generator, settings.blocks))
     pairs = load_pairs(data, generator, cache, workspace)
+    if settings.other_prompts:
+        pairs = pairs.with_others(settings.others)
     latent_shape = tuple(pairs.latents.shape[1:])
     model = new_latent_reward(generator, shape, pairs.conditioning, latent_shape, seed=settings.seed)
     claim_run(folder, content)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from reelign.objectives.ranking import RankingObjective
-from reelign.recipes.latent_reward_data import LatentBatch, LatentPairs, quarter_draw
+from reelign.recipes.latent_reward_batch import LatentBatch
+from reelign.recipes.latent_reward_data import LatentPairs, quarter_draw
 from reelign.recipes.latent_reward_policy import LatentRewardPolicy, forward
 from reelign.recipes.reward_step import agreement
 from reelign.recipes.reward_watch import ranking_metrics
