@@ -4,9 +4,10 @@
     python benchmarks/guidance_evidence.py --folder guidance --seeds 1   # one training seed
     python benchmarks/guidance_evidence.py --folder guidance --table-only
 
-Each training seed has a workspace with candidates, votes of simulated people, a noise-aware latent reward, a
-clean-latent one, and an aligned adapter. An arm compares the same prompts and noise without and with guidance. What is
-done is not done again, and what was stopped goes on.
+Each training seed has a workspace with candidates, rendered clips of the world, votes of simulated people on both, a
+noise-aware latent reward, a clean-latent one, and an aligned adapter, which learns from the candidates alone. An arm
+compares the same prompts and noise without and with guidance. What is done is not done again, and what was stopped
+goes on.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import torch
 import yaml
 from evidence import merged
 from guidance_table import write_guidance_tables
+from rendered_clips import add_clips, judgements_of
 
 from reelign import latent_stages, stages
-from reelign.diffusion.seeds import seed_from
+from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators import Generator
@@ -39,16 +41,26 @@ from reelign.training.latent_reward_files import load_latent_reward
 from reelign.training.latent_search import SearchSettings, best_of
 
 SETTINGS = {
-    "generate": {"candidates": 6},
+    "generate": {"candidates": 8},
     "align": {"objective": {"name": "dpo", "beta": 100}, "anchors": {"chosen": 1}, "shift": 4, "trackers": []},
     "latent_reward": {
         "blocks": 2,
         "epochs": 0,
-        "trainer": {"steps": 400, "learning_rate": 2e-4, "checkpoint_every": 100},
-        "watch": {"every": 50, "patience": 3},
+        "micro_batch_size": 32,
+        "trainer": {
+            "steps": 400,
+            "learning_rate": 3e-4,
+            "warmup_steps": 20,
+            "schedule": "cosine",
+            "checkpoint_every": 100,
+        },
+        "watch": {"held_out": 0.05, "every": 200},
     },
     "evaluate": {"seeds": 4},
 }
+RENDERED, CLIPS = "rendered", 16
+"""What rendered clips are recorded under, and how many there are of each prompt: candidates of one good model differ
+too little in motion for a few hundred votes to teach a reward anything of it."""
 ADAPTER = {"trainer": {"steps": 300, "learning_rate": 1e-3, "ema_decay": 0.98}}
 THIRD = {"VQ": 1 / 3, "MQ": 1 / 3, "TA": 1 / 3}
 AXIS = (0.0, 0.5, 1.0)
@@ -117,10 +129,12 @@ def run_seed(folder: Path, seed: int, arms: dict[str, Arm], settings: dict[str, 
     stages.generate(folder, seed=seed)
     if not workspace.judgements():
         stages.judge(folder, seed=seed)
-    kinds = {arm.reward for arm in arms.values()} | ({"noisy"} if searches else set())
-    rewards = {kind: trained(folder, kind, seed) for kind in sorted(kinds)}
+    # Before there are votes on rendered clips, which are no preferences over what the model makes.
     if any(arm.run for arm in arms.values()) and not (folder / "runs" / "align" / "adapter").exists():
         stages.align(folder, run="align", seed=seed, **ADAPTER)
+    add_votes(workspace, seed)
+    kinds = {arm.reward for arm in arms.values()} | ({"noisy"} if searches else set())
+    rewards = {kind: trained(folder, kind, seed) for kind in sorted(kinds)}
     found = {}
     for name, arm in arms.items():
         guide = GuideSettings(latent_reward=rewards[arm.reward], weights=arm.weights)
@@ -134,6 +148,18 @@ def run_seed(folder: Path, seed: int, arms: dict[str, Arm], settings: dict[str, 
     write_text(folder / "arms.json", json.dumps(found, indent=1))
     if searches:
         compare_searches(workspace, rewards["noisy"], searches)
+
+
+def add_votes(workspace: Workspace, seed: int) -> None:
+    """Rendered clips of the train prompts and three people's votes on thousands of pairs, which come last and stand for
+    all: of these clips, and of the candidates."""
+    clips = {video.id for video in workspace.videos("train", RENDERED)}
+    if clips & {judgement.video_a for judgement in workspace.judgements()}:
+        return
+    chance = generator_from(seed, "guidance evidence")
+    add_clips(workspace, "train", CLIPS, chance, seed=seed, adapter=RENDERED)
+    groups = [*workspace.groups("train", RENDERED), *workspace.groups("train", "")]
+    workspace.add_judgements(judgements_of(groups, workspace, chance))
 
 
 def trained(folder: Path, kind: str, seed: int) -> str:

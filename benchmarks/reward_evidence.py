@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rendered_clips import DIMENSIONS, add_clips, judgements_of
 from reward_evidence_table import write_table
 from small_vlm import CLIPS, POSITIONS, pretrain
 
@@ -28,20 +29,14 @@ from reelign.diffusion.seeds import generator_from
 from reelign.files import write_text
 from reelign.recipes.reward_calibration import accuracy_with_ties, accuracy_without_ties, best_threshold
 from reelign.recipes.reward_data import RewardData, workspace_reward_data
-from reelign.records import Judgement, Video, Workspace
+from reelign.records import Workspace
 from reelign.rewards.videoreward import VideoReward
 from reelign.spriteworld import judges
-from reelign.spriteworld.people import people
 from reelign.spriteworld.prompts import held_out_captions, parse, train_captions
-from reelign.spriteworld.world import FPS, NUM_FRAMES, SIZE, render, sample_flaws, sample_scenes, swap_word
-from reelign.video import read_video, write_video
+from reelign.spriteworld.world import FPS, SIZE
+from reelign.video import read_video
 
 SEEDS = (0, 1, 2)
-DIMENSIONS = ("VQ", "MQ", "TA")
-NEIGHBOURS = (1, 2, 3)
-"""How many places apart the candidates of a pair stand, in a ring."""
-WRONG = 0.5
-"""Share of the clips that show one thing other than their prompt says."""
 ARMS: dict[str, dict[str, Any]] = {
     "btt": {"objective": {"name": "btt"}},
     "btt-last": {"objective": {"name": "btt"}, "pooling": "last"},
@@ -91,60 +86,10 @@ def judged_workspace(folder: Path, *, seed: int, candidates: int) -> Workspace:
         return workspace
     chance = generator_from(seed, "reward evidence")
     for split, texts in (("train", train_captions()), ("held_out", held_out_captions())):
-        for prompt in workspace.add_prompts(texts, split):
-            told = parse([prompt.text]).expand(candidates, -1)
-            shown = swap_word(told, torch.rand(candidates, generator=chance) < WRONG, chance)
-            scene = sample_scenes(candidates, chance, attributes=shown)
-            videos = render(scene, flaws=sample_flaws(scene, chance))
-            made = []
-            for place, video in enumerate(videos):
-                path = workspace.root / "videos" / f"{prompt.id}-{place}.mp4"
-                write_video(path, video, FPS)
-                made.append(
-                    Video(
-                        id=path.stem,
-                        prompt_id=prompt.id,
-                        generator="spriteworld",
-                        seed=seed,
-                        index=place,
-                        settings={"shown": shown[place].tolist()},
-                        path=f"videos/{path.name}",
-                        fps=FPS,
-                        num_frames=NUM_FRAMES,
-                        height=SIZE,
-                        width=SIZE,
-                    )
-                )
-            workspace.add_videos(made)
-    workspace.add_judgements(judgements_of(workspace, chance))
+        workspace.add_prompts(texts, split)
+        add_clips(workspace, split, candidates, chance, seed=seed)
+    workspace.add_judgements(judgements_of(workspace.groups(), workspace, chance))
     return workspace
-
-
-def judgements_of(workspace: Workspace, chance: torch.Generator) -> list[Judgement]:
-    """What three people say of each candidate beside the next three, in an order of sides that chance decides."""
-    found = []
-    for group in workspace.groups():
-        videos = torch.stack([read_video(workspace.video_path(video)).frames for video in group.videos])
-        true = judges.scores(videos, [group.prompt.text] * len(videos))
-        around = torch.arange(len(videos))
-        pairs = torch.cat([torch.stack([around, around.roll(-step)], dim=1) for step in NEIGHBOURS])
-        turned = torch.rand(len(pairs), 1, generator=chance) < 0.5
-        pairs = torch.where(turned, pairs.flip(1), pairs)
-        difference = torch.stack([true[name][pairs[:, 0]] - true[name][pairs[:, 1]] for name in DIMENSIONS], dim=1)
-        for person in people(3):
-            found += [
-                Judgement(
-                    video_a=group.videos[a].id,
-                    video_b=group.videos[b].id,
-                    dimension=dimension,
-                    verdict=verdict,
-                    judge=person.name,
-                    judge_version=person.version,
-                )
-                for (a, b), verdicts in zip(pairs.tolist(), person.decide(difference, chance), strict=True)
-                for dimension, verdict in zip(DIMENSIONS, verdicts, strict=True)
-            ]
-    return found
 
 
 def measure(workspace: Workspace, reward: Path) -> dict[str, Any]:
