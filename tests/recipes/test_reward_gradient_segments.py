@@ -168,7 +168,7 @@ def check_exact(world: World, settings: RewardGradientSettings) -> None:
     assert metrics["forwards"] == 2 * len(world.own) * (3 * world.clip.segments + again)
 
 
-@pytest.mark.parametrize("through_which", ["all", "last"])
+@pytest.mark.parametrize("through_which", ["all", pytest.param("last", marks=pytest.mark.slow)])
 def test_segment_by_segment_is_the_gradient_of_one_graph(wan: World, through_which: Any) -> None:
     check_exact(wan, replace(SETTINGS, through=through_which))
 
@@ -213,6 +213,7 @@ def test_through_the_last_segment_frames_are_its_own(quick: World) -> None:
     assert any(not torch.equal(found[name], each) for name, each in first.items())
 
 
+@pytest.mark.slow
 def test_the_references_pull_is_the_mean_over_segments(quick: World) -> None:
     held = replace(QUICK, objective=RewardGradient(reference=0.1))
     together, metrics = gradients(quick, held, Square())

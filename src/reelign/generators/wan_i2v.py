@@ -57,7 +57,9 @@ class WanImageToVideo(Wan):
 
     def continue_from(self, frames: Tensor, size: VideoSize) -> Conditioning:
         pipeline, encoder = self.pipeline, self.pipeline.image_encoder
-        found = {"image_latents": self._image_latents(frames, size)}
+        # A whole clip goes through the VAE for one image: with gradients its encoder's activations would fill a device.
+        with self.decoder.running_again("encoder"):
+            found = {"image_latents": self._image_latents(frames, size)}
         if encoder is not None:
             seen = as_processed(frames, pipeline.image_processor).to(encoder.device, encoder.dtype)
             found["image_embeds"] = encoder(seen, output_hidden_states=True).hidden_states[-2].to(self.device)

@@ -129,9 +129,11 @@ class VideoDecoder(abc.ABC):
         return self.chain(latents, pieces)[:, :, places(pieces, frames)]
 
     @contextlib.contextmanager
-    def running_again(self) -> Iterator[None]:
-        """In the block, the decoder's blocks keep their inputs alone and run again in a backward pass inside it."""
-        blocks = [block for block in self.vae.decoder.modules() if type(block).__name__ in self.block_classes]
+    def running_again(self, half: str = "decoder") -> Iterator[None]:
+        """In the block, the decoder's blocks keep their inputs alone and run again in the backward pass; or those of
+        the VAE's other `half`, `encoder`, of the same classes."""
+        parts = getattr(self.vae, half).modules()
+        blocks = [block for block in parts if type(block).__name__ in self.block_classes]
         before = [vars(block).get("forward") for block in blocks]
         for block in blocks:
             # In place, not wrapped in a module of torch's: that would rename every parameter.

@@ -17,7 +17,9 @@ from reelign.generators.checkpointing import run_again
 from reelign.generators.decoding.video import Cache, VideoDecoder
 
 SLOTS = {"WanResidualBlock": 2, "WanResample": 1}
-"""Caches of the blocks that are worth running again; a `WanResample` has its own only where it doubles frames."""
+"""Caches of the blocks that are worth running again."""
+OVER_TIME = ("upsample3d", "downsample3d")
+"""Modes of a `WanResample` that has a cache."""
 
 
 class WanDecoder(VideoDecoder):
@@ -45,7 +47,7 @@ class WanDecoder(VideoDecoder):
         return pixels, slots
 
     def again(self, block: nn.Module) -> Callable[..., Any]:
-        if type(block).__name__ not in SLOTS or getattr(block, "mode", "upsample3d") != "upsample3d":
+        if type(block).__name__ not in SLOTS or getattr(block, "mode", OVER_TIME[0]) not in OVER_TIME:
             return super().again(block)
         count, forward = SLOTS[type(block).__name__], block.forward
 
