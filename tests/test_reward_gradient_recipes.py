@@ -56,6 +56,10 @@ def test_every_section_is_valid_and_its_rewards_open_so(recipe: Path) -> None:
         assert part["reward"] in known
         assert card_of(part["reward"]).frames_needed <= frames
         assert set(part.get("weights", {})) <= set(card_of(part["reward"]).dimensions)
+        if part["reward"] == "joints":
+            joined = {name: part["options"][name] for name in ("segments", "segment_frames")}
+            assert joined == {"segments": size["segments"], "segment_frames": size["num_frames"]}
+            assert (settings.through, part["options"]["which"]) == ("last", "last")
     check_reward(settings.reward.name, **settings.reward.options)
     dimensions = card_of(settings.reward.name).dimensions
     assert set(settings.objective.weights) <= set(dimensions)
@@ -72,10 +76,8 @@ def test_what_ends_the_run_is_not_what_it_trains_on(recipe: Path) -> None:
 
 def test_its_header_calls_it_by_its_name_and_every_number_has_a_reason(recipe: Path) -> None:
     text = recipe.read_text()
-    assert (
-        f"cp recipes/reward-gradient/{recipe.name} {'ms' if 'modelscope' in recipe.stem else 'wan'}/reelign.yaml"
-        in text
-    )
+    folder = {"modelscope": "ms", "svd": "svd"}.get(recipe.stem.partition("-")[0], "wan")
+    assert f"cp recipes/reward-gradient/{recipe.name} {folder}/reelign.yaml" in text
     lines = text.splitlines()
     numbers = [line for line in lines[lines.index("align:") :] if re.search(r": [\d.-]", line)]
     assert [line for line in numbers if "#" not in line] == []
