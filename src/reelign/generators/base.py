@@ -18,6 +18,7 @@ from reelign.generators.decoding.decoders import decoder_of
 from reelign.generators.decoding.video import VideoDecoder
 from reelign.generators.defaults import SamplingDefaults, VideoSize
 from reelign.generators.loaded import LoadedPipeline
+from reelign.generators.pixels import to_video
 
 __all__ = ["Conditioning", "Generator", "Guidance", "SamplingDefaults", "Steering", "VideoSize", "to_video"]
 
@@ -239,9 +240,3 @@ class Generator(LoadedPipeline):
         bent = velocity if steer is None else steer(velocity, sigmas, conditioning)
         latents = sample_euler(bent, self.start(noise, sigmas[0], conditioning), sigmas)
         return self.path.finish(latents, sigmas[-1])
-
-
-def to_video(pixels: Tensor) -> Tensor:
-    """A VAE's pixels (B, 3, F, H, W), about [-1, 1], as a video (B, F, 3, H, W), about [0, 1], in at least fp32."""
-    wide = pixels if pixels.dtype == torch.float64 else pixels.float()
-    return ((wide + 1) / 2).transpose(1, 2)

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from reelign.diffusion.paths import DDPM
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+from reelign.generators.pixels import encoded
 from reelign.generators.schedules import ddim_sigmas, ddpm_path
+from reelign.generators.sizes import causal_shape, nearest_size
 
 
 class CogVideoX(Generator):
@@ -87,23 +89,19 @@ class CogVideoX(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
-        return (
-            pipeline.vae.config.latent_channels,
-            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1 + self.padding,
-            size.height // pipeline.vae_scale_factor_spatial,
-            size.width // pipeline.vae_scale_factor_spatial,
+        channels, frames, height, width = causal_shape(
+            size,
+            channels=pipeline.vae.config.latent_channels,
+            stride=pipeline.vae_scale_factor_temporal,
+            side=pipeline.vae_scale_factor_spatial,
         )
+        return channels, frames + self.padding, height, width
 
     def legal(self, size: VideoSize) -> VideoSize:
         pipeline = self.pipeline
         # The pipeline itself asks for multiples of 8 whatever the VAE's stride.
         step = max(8, pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size)
-        pair = 2 * pipeline.vae_scale_factor_temporal
-        return VideoSize(
-            num_frames=max(0, round((size.num_frames - 1) / pair)) * pair + 1,
-            height=max(1, round(size.height / step)) * step,
-            width=max(1, round(size.width / step)) * step,
-        )
+        return nearest_size(size, step=step, stride=2 * pipeline.vae_scale_factor_temporal)
 
     def packed(self, latents: Tensor) -> Tensor:
         return latents.transpose(1, 2)
@@ -148,8 +146,7 @@ class CogVideoX(Generator):
 
     def encode(self, videos: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
-        latents: Tensor = vae.encode(pixels).latent_dist.mode().float()
+        latents = encoded(vae, videos)
         return torch.cat([latents[:, :, : self.padding], latents], dim=2) * float(vae.config.scaling_factor)
 
     def unnormalised(self, latents: Tensor) -> Tensor:

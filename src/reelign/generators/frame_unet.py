@@ -11,22 +11,21 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelign.diffusion.paths import DDPM
 from reelign.errors import ReelignError
-from reelign.generators.base import Conditioning, Generator, VideoSize
-from reelign.generators.checkpointing import checkpoint_blocks
+from reelign.generators.base import Conditioning, VideoSize
+from reelign.generators.frame_vae import FrameVAE
 from reelign.generators.schedules import ddim_sigmas, ddpm_path
+from reelign.generators.sizes import nearest_size
 
 
-class FrameUNet(Generator):
+class FrameUNet(FrameVAE):
     """A U-Net family; what is its own is its `predict`."""
 
     path: DDPM
     lora_targets: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
-    checkpointed: ClassVar[tuple[str, ...]]
-    """Class names of the U-Net's blocks whose activations are worth running again."""
 
     def __init__(self, pipeline: Any, model: str) -> None:
         from diffusers import DDIMScheduler
@@ -41,10 +40,6 @@ class FrameUNet(Generator):
         self.path = ddpm_path(scheduler, model)
         self.ddim = DDIMScheduler.from_config(scheduler.config)
 
-    @property
-    def denoisers(self) -> dict[str, nn.Module]:
-        return {"unet": self.pipeline.unet}
-
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         embeds, _ = self.pipeline.encode_prompt(
@@ -52,19 +47,9 @@ class FrameUNet(Generator):
         )
         return Conditioning({"prompt_embeds": embeds})
 
-    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
-        stride = self.pipeline.vae_scale_factor
-        channels = self.pipeline.unet.config.in_channels
-        return (channels, size.num_frames, size.height // stride, size.width // stride)
-
     def legal(self, size: VideoSize) -> VideoSize:
         # The pipelines themselves ask for multiples of 8 whatever the VAE's stride.
-        step = math.lcm(8, self.pipeline.vae_scale_factor)
-        return VideoSize(
-            num_frames=max(1, size.num_frames),
-            height=max(1, round(size.height / step)) * step,
-            width=max(1, round(size.width / step)) * step,
-        )
+        return nearest_size(size, step=math.lcm(8, self.pipeline.vae_scale_factor))
 
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return ddim_sigmas(self.path, self.ddim, steps)
@@ -80,18 +65,3 @@ class FrameUNet(Generator):
         """The U-Net's own output for its own input (B, C, F, H, W), timesteps (B,) and text (B, tokens, width)."""
         predicted: Tensor = self.pipeline.unet(fed, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
         return predicted
-
-    def encode(self, videos: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        pixels = videos.flatten(0, 1).to(vae.device, vae.dtype) * 2 - 1
-        frames = vae.encode(pixels).latent_dist.mode().float() * float(vae.config.scaling_factor)
-        latents: Tensor = frames.unflatten(0, videos.shape[:2]).transpose(1, 2)
-        return latents
-
-    def unnormalised(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        # Multiplied by the reciprocal, as the pipelines round it.
-        return (1 / float(vae.config.scaling_factor) * latents).to(vae.device, vae.dtype)
-
-    def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
-        checkpoint_blocks(self.pipeline.unet, self.checkpointed, keep_attention=keep_attention)

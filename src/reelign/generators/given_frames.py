@@ -8,9 +8,25 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.flow import per_sample
+from reelign.generators.base import Conditioning, Generator, VideoSize
+from reelign.generators.pictures import as_pictures
 
+FIRST = "first_latents"
+"""The latents of a given first frame in the conditioning, (B, C, 1, H, W)."""
 SMALLEST_SIGMA = 1e-6
 """Below it what is given has no noise left to point away from."""
+
+
+@torch.no_grad()
+def first_frame(generator: Generator, images: Tensor, size: VideoSize, **resizing: str) -> Conditioning:
+    """The latents of images (B, 3, H, W) in [0, 1] as those of clips of one frame.
+
+    Args:
+        resizing: of the pipeline's processor, which brings the images to the clips' size.
+    """
+    processor = generator.pipeline.video_processor
+    first = processor.preprocess(as_pictures(images), height=size.height, width=size.width, **resizing)
+    return Conditioning({FIRST: generator.encode((first[:, None].float() + 1) / 2)})
 
 
 def first_frame_mask(shape: Sequence[int], device: torch.device | str) -> Tensor:

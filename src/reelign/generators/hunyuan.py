@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
+from reelign.generators.pixels import encoded
+from reelign.generators.sizes import causal_shape, nearest_size
 
 TRAINING_GUIDANCE = 1.0
 """The embedded scale of `velocity`: at 1 a distilled model is that of its data's own distribution, where velocity
@@ -94,18 +96,17 @@ class HunyuanVideo(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
-        return (
-            pipeline.vae.config.latent_channels,
-            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1,
-            size.height // pipeline.vae_scale_factor_spatial,
-            size.width // pipeline.vae_scale_factor_spatial,
+        return causal_shape(
+            size,
+            channels=pipeline.vae.config.latent_channels,
+            stride=pipeline.vae_scale_factor_temporal,
+            side=pipeline.vae_scale_factor_spatial,
         )
 
     def legal(self, size: VideoSize) -> VideoSize:
         # The pipeline itself asks for multiples of 16 whatever the VAE's stride.
-        return nearest_size(
-            size, self.pipeline, step=math.lcm(16, self.pipeline.vae_scale_factor_spatial * self.patch[1])
-        )
+        step = math.lcm(16, self.pipeline.vae_scale_factor_spatial * self.patch[1])
+        return nearest_size(size, step=step, stride=self.pipeline.vae_scale_factor_temporal)
 
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return flow_sigmas(self.pipeline.scheduler, steps)
@@ -146,23 +147,11 @@ class HunyuanVideo(Generator):
 
     def encode(self, videos: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
-        latents: Tensor = vae.encode(pixels).latent_dist.mode().float()
-        return latents * float(vae.config.scaling_factor)
+        return encoded(vae, videos) * float(vae.config.scaling_factor)
 
     def unnormalised(self, latents: Tensor) -> Tensor:
         vae = self.pipeline.vae
         return latents.to(vae.device, vae.dtype) / float(vae.config.scaling_factor)
-
-
-def nearest_size(size: VideoSize, pipeline: Any, *, step: int) -> VideoSize:
-    """The nearest size of 4k + 1 frames (by the VAE's stride over time) whose sides are multiples of `step`."""
-    stride = int(pipeline.vae_scale_factor_temporal)
-    return VideoSize(
-        num_frames=max(0, round((size.num_frames - 1) / stride)) * stride + 1,
-        height=max(1, round(size.height / step)) * step,
-        width=max(1, round(size.width / step)) * step,
-    )
 
 
 def flow_sigmas(scheduler: Any, steps: int) -> Tensor:

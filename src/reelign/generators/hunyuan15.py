@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
-from reelign.generators.hunyuan import flow_sigmas, nearest_size
+from reelign.generators.given_frames import FIRST
+from reelign.generators.hunyuan import flow_sigmas
 from reelign.generators.pictures import as_pictures
+from reelign.generators.pixels import encoded
+from reelign.generators.sizes import causal_shape, nearest_size
 
-FIRST = "first_latents"
-"""The latents of a given first frame in the conditioning, (B, C, 1, H, W)."""
 FEATURES = "image_embeds"
-"""What SigLIP sees in it, (B, tokens, width)."""
+"""What SigLIP sees in the first frame, (B, tokens, width)."""
 
 
 class HunyuanVideo15(Generator):
@@ -102,15 +103,17 @@ class HunyuanVideo15(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
-        return (
-            pipeline.vae.config.latent_channels,
-            (size.num_frames - 1) // pipeline.vae_scale_factor_temporal + 1,
-            size.height // pipeline.vae_scale_factor_spatial,
-            size.width // pipeline.vae_scale_factor_spatial,
+        return causal_shape(
+            size,
+            channels=pipeline.vae.config.latent_channels,
+            stride=pipeline.vae_scale_factor_temporal,
+            side=pipeline.vae_scale_factor_spatial,
         )
 
     def legal(self, size: VideoSize) -> VideoSize:
-        return nearest_size(size, self.pipeline, step=self.pipeline.vae_scale_factor_spatial * self.patch[1])
+        pipeline = self.pipeline
+        step = pipeline.vae_scale_factor_spatial * self.patch[1]
+        return nearest_size(size, step=step, stride=pipeline.vae_scale_factor_temporal)
 
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         return flow_sigmas(self.pipeline.scheduler, steps)
@@ -142,9 +145,8 @@ class HunyuanVideo15(Generator):
 
     def encode(self, videos: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
         # One by one: the mask of diffusers' VAE (0.42.1) fits a single clip.
-        latents = torch.cat([vae.encode(each).latent_dist.mode() for each in pixels.split(1)]).float()
+        latents = torch.cat([encoded(vae, each) for each in videos.split(1)])
         return latents * float(vae.config.scaling_factor)
 
     def unnormalised(self, latents: Tensor) -> Tensor:

@@ -25,12 +25,11 @@ from reelign.generators.base import Conditioning, Generator, Guidance, SamplingD
 from reelign.generators.decoding.decoders import decoder_of
 from reelign.generators.decoding.ltx import DECODE_SEED
 from reelign.generators.decoding.video import VideoDecoder
-from reelign.generators.given_frames import first_frame_mask, hold, point_at
-from reelign.generators.pictures import as_pictures
+from reelign.generators.given_frames import FIRST, first_frame, first_frame_mask, hold, point_at
+from reelign.generators.pixels import encoded
+from reelign.generators.sizes import causal_shape, nearest_size
 
 MAX_SEQUENCE_LENGTH = 128
-FIRST = "first_latents"
-"""The latents of a given first frame in the conditioning, (B, C, 1, H, W)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +92,24 @@ class LTX(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
-        return (
-            pipeline.transformer.config.in_channels,
-            (size.num_frames - 1) // pipeline.vae_temporal_compression_ratio + 1,
-            size.height // pipeline.vae_spatial_compression_ratio,
-            size.width // pipeline.vae_spatial_compression_ratio,
+        return causal_shape(
+            size,
+            channels=pipeline.transformer.config.in_channels,
+            stride=pipeline.vae_temporal_compression_ratio,
+            side=pipeline.vae_spatial_compression_ratio,
         )
 
     def legal(self, size: VideoSize) -> VideoSize:
         # The pipeline itself asks for multiples of 32 whatever the VAE's stride.
         step = math.lcm(32, self.pipeline.vae_spatial_compression_ratio)
-        stride = self.pipeline.vae_temporal_compression_ratio
-        return VideoSize(
-            num_frames=max(0, round((size.num_frames - 1) / stride)) * stride + 1,
-            height=max(1, round(size.height / step)) * step,
-            width=max(1, round(size.width / step)) * step,
-        )
+        return nearest_size(size, step=step, stride=self.pipeline.vae_temporal_compression_ratio)
 
     def packed(self, latents: Tensor) -> Tensor:
         return latents.flatten(2).transpose(1, 2)
 
     def unpacked(self, held: Tensor, shape: Sequence[int]) -> Tensor:
-        return held.transpose(1, 2).unflatten(2, shape[2:])
+        latents: Tensor = held.transpose(1, 2).unflatten(2, shape[2:])
+        return latents
 
     def sigmas(self, steps: int, shape: Sequence[int]) -> Tensor:
         scheduler, config = self.pipeline.scheduler, self.pipeline.scheduler.config
@@ -176,8 +171,7 @@ class LTX(Generator):
 
     def encode(self, videos: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
-        latents = vae.encode(pixels).latent_dist.mode().float()
+        latents = encoded(vae, videos)
         mean, std = (each.view(1, -1, 1, 1, 1).to(latents) for each in (vae.latents_mean, vae.latents_std))
         normalised: Tensor = (latents - mean) * vae.config.scaling_factor / std
         return normalised
@@ -204,10 +198,8 @@ class FirstFrame(LTX):
     its mode.
     """
 
-    @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
-        first = self.pipeline.video_processor.preprocess(as_pictures(images), height=size.height, width=size.width)
-        return Conditioning({FIRST: self.encode((first[:, None].float() + 1) / 2)})
+        return first_frame(self, images, size)
 
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         return first_frame_mask(shape, conditioning[FIRST].device)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+from reelign.generators.pixels import encoded
+from reelign.generators.sizes import causal_shape, nearest_size
 
 MAX_SEQUENCE_LENGTH = 256
 THRESHOLD_NOISE = 0.025
@@ -80,22 +82,17 @@ class Mochi(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         pipeline = self.pipeline
-        return (
-            pipeline.transformer.config.in_channels,
-            (size.num_frames - 1) // pipeline.vae_temporal_scale_factor + 1,
-            size.height // pipeline.vae_spatial_scale_factor,
-            size.width // pipeline.vae_spatial_scale_factor,
+        return causal_shape(
+            size,
+            channels=pipeline.transformer.config.in_channels,
+            stride=pipeline.vae_temporal_scale_factor,
+            side=pipeline.vae_spatial_scale_factor,
         )
 
     def legal(self, size: VideoSize) -> VideoSize:
         # The pipeline itself asks for multiples of 8, with which the patches do not come out even.
         step = math.lcm(8, self.pipeline.vae_spatial_scale_factor * self.patch[1])
-        stride = self.pipeline.vae_temporal_scale_factor
-        return VideoSize(
-            num_frames=max(0, round((size.num_frames - 1) / stride)) * stride + 1,
-            height=max(1, round(size.height / step)) * step,
-            width=max(1, round(size.width / step)) * step,
-        )
+        return nearest_size(size, step=step, stride=self.pipeline.vae_temporal_scale_factor)
 
     def sigmas(self, steps: int, shape: Sequence[int] = ()) -> Tensor:
         from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
@@ -123,8 +120,7 @@ class Mochi(Generator):
 
     def encode(self, videos: Tensor) -> Tensor:
         vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
-        latents = vae.encode(pixels).latent_dist.mode().float()
+        latents = encoded(vae, videos)
         mean, std = self._statistics(latents)
         normalised: Tensor = (latents - mean) * vae.config.scaling_factor / std
         return normalised

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from reelign.generators.base import Conditioning, Generator, SamplingDefaults, VideoSize
+from reelign.generators.pixels import encoded
+from reelign.generators.sizes import causal_shape
 
 MAX_SEQUENCE_LENGTH = 512
 
@@ -99,11 +101,11 @@ class Wan(Generator):
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
         config = self.pipeline.vae.config
-        return (
-            self.pipeline.transformer.config.in_channels,
-            (size.num_frames - 1) // config.scale_factor_temporal + 1,
-            size.height // config.scale_factor_spatial,
-            size.width // config.scale_factor_spatial,
+        return causal_shape(
+            size,
+            channels=self.pipeline.transformer.config.in_channels,
+            stride=config.scale_factor_temporal,
+            side=config.scale_factor_spatial,
         )
 
     def legal(self, size: VideoSize) -> VideoSize:
@@ -143,9 +145,7 @@ class Wan(Generator):
         return {"hidden_states": noisy_latents, "encoder_hidden_states": conditioning["prompt_embeds"]}
 
     def encode(self, videos: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        pixels = videos.transpose(1, 2).to(vae.device, vae.dtype) * 2 - 1
-        latents = vae.encode(pixels).latent_dist.mode().float()
+        latents = encoded(self.pipeline.vae, videos)
         normalised: Tensor = (latents - self.latents_mean.to(latents)) / self.latents_std.to(latents)
         return normalised
 

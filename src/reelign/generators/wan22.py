@@ -11,18 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from reelign.generators.base import Conditioning, SamplingDefaults, VideoSize
 from reelign.generators.experts import TwoExperts, has_two_experts
-from reelign.generators.given_frames import first_frame_mask, hold, point_at
-from reelign.generators.pictures import as_pictures
+from reelign.generators.given_frames import FIRST, first_frame, first_frame_mask, hold, point_at
 from reelign.generators.wan import Wan
 from reelign.generators.wan_i2v import WanImageToVideo
-
-FIRST = "first_latents"
-"""The latents of a given first frame in the conditioning, (B, C, 1, H, W)."""
 
 
 class Wan22(TwoExperts):
@@ -58,11 +53,8 @@ class Wan22TI2V(Wan):
     def needs_images(self) -> bool:
         return False
 
-    @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
-        pictures = as_pictures(images)
-        first = self.pipeline.video_processor.preprocess(pictures, height=size.height, width=size.width)
-        return Conditioning({FIRST: self.encode((first[:, None].float() + 1) / 2)})
+        return first_frame(self, images, size)
 
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         if FIRST not in conditioning.tensors:

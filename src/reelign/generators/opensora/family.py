@@ -17,11 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
-from reelign.generators.given_frames import first_frame_mask, hold, point_at
+from reelign.generators.given_frames import FIRST, first_frame, first_frame_mask, hold, point_at
 from reelign.generators.opensora.text import cleaned, with_score
-from reelign.generators.pictures import as_pictures
 
-FIRST = "first_latents"
 TIMESTEPS = 1000
 PICTURE_FPS = 120.0
 """The frame rate that a single frame is said to have."""
@@ -88,13 +86,9 @@ class OpenSora(Generator):
     def needs_images(self) -> bool:
         return False
 
-    @torch.no_grad()
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
         """A first frame's latents, those of a picture; what of an image stands out of the clips' shape is cut off."""
-        first = self.pipeline.video_processor.preprocess(
-            as_pictures(images), height=size.height, width=size.width, resize_mode="crop"
-        )
-        return Conditioning({FIRST: self.encode((first[:, None].float() + 1) / 2)})
+        return first_frame(self, images, size, resize_mode="crop")
 
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         given = conditioning.tensors.get(FIRST)

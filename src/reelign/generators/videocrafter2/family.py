@@ -9,7 +9,6 @@ Stable Diffusion 2's encoder; dropout is off in eval().
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +18,7 @@ from reelign.diffusion.paths import DDPM
 from reelign.errors import ReelignError
 from reelign.generators.base import SamplingDefaults, VideoSize
 from reelign.generators.modelscope import ModelScope
+from reelign.generators.sizes import nearest_size
 
 
 class VideoCrafter2(ModelScope):
@@ -55,10 +55,7 @@ class VideoCrafter2(ModelScope):
 
     def legal(self, size: VideoSize) -> VideoSize:
         # The original upsamples by exactly two between its levels: other sizes do not fit its skip connections.
-        step = 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1) * self.pipeline.vae_scale_factor
-        step = max(8, step)
-        sides = {side: max(1, round(getattr(size, side) / step)) * step for side in ("height", "width")}
-        return replace(size, num_frames=max(1, size.num_frames), **sides)
+        return nearest_size(size, step=max(8, self.halved))
 
     def predict(self, fed: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
         fps = torch.full((len(fed),), float(self.told["fps"]), device=fed.device)
