@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -100,6 +101,17 @@ def test_the_usage_lines_run_as_printed_and_give_reeligns_own_sample(tmp_path: P
     assert plain.shape == own.shape
     assert (plain - own).abs().max() <= 1e-5
     assert (plain - own_video(HELD_OUT[0], aligned=False)).abs().max() > 1e-3
+
+
+def test_a_pipeline_that_reads_no_prompt_is_called_without_one(tmp_path: Path) -> None:
+    """As Stable Video Diffusion's, whose `pipeline_call` says so."""
+    own = copy(tmp_path)
+    path = own / "runs" / "align" / "evaluation.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({**kept, "call": {**kept["call"], "reads_prompts": False}}))
+    lines = publishing.usage_lines(Workspace.open(own), "align", HELD_OUT[0])
+    assert "pipe(num_frames=" in lines
+    assert "prompt=" not in lines
 
 
 def test_push_to_a_folder_leaves_adapter_config_card_and_videos(tmp_path: Path) -> None:

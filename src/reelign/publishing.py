@@ -71,6 +71,7 @@ def usage_lines(
     chance = "generator=torch.Generator().manual_seed(0)"
     if isinstance(prompt, ImagePrompt):
         arguments = f"image=diffusers.utils.load_image({str(prompt.image)!r}), {arguments}"
+    asked = f"prompt={str(prompt)!r}, " if call.get("reads_prompts", True) else ""
     prepare, module = call.get("adapter_line", ""), call.get("module", "diffusers")
     imports = ", ".join(dict.fromkeys(["torch", "diffusers", module]))
     return "\n".join(
@@ -78,7 +79,7 @@ def usage_lines(
             f"import {imports}; pipe = {module}.{call['pipeline']}.from_pretrained({source!r}, dtype=torch.float32)",
             *([prepare] if prepare else []),
             *_loading(adapter, _experts(folder / ADAPTER_FOLDER)),
-            f'frames = pipe(prompt={str(prompt)!r}, {arguments}, {chance}, output_type="pt").frames',
+            f'frames = pipe({asked}{arguments}, {chance}, output_type="pt").frames',
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -75,6 +76,7 @@ class LoadedPipeline(abc.ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where the first denoiser is, and noise is drawn for it."""
         return next(next(iter(self.denoisers.values())).parameters()).device
 
     @cached_property
@@ -128,17 +130,19 @@ class LoadedPipeline(abc.ABC):
         return {}
 
     def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A plain call of the pipeline that makes the same videos: its class, what a script says before, its arguments.
+        """A plain call of the pipeline that makes the same videos: its class, what a script says before, its arguments,
+        and whether a prompt is among them.
 
         Args:
             arguments: size, steps, `guidance_scale` and `negative_prompt`, by the names that most pipelines have.
         """
-        kind = type(self.pipeline)
+        kind = importable(type(self.pipeline))
         return {
             "pipeline": kind.__name__,
             "module": "diffusers" if kind.__module__.startswith("diffusers.") else kind.__module__,
             "adapter_line": self.adapter_line,
             "arguments": {**arguments, **self.call_arguments},
+            "reads_prompts": True,
         }
 
     @classmethod
@@ -161,3 +165,14 @@ class LoadedPipeline(abc.ABC):
         denoisers: Any = self.denoisers.values()
         for denoiser in denoisers:
             denoiser.enable_gradient_checkpointing(run_again_but_attention if keep_attention else run_again)
+
+
+def importable(kind: type) -> type:
+    """The class itself or the nearest of its bases that a script finds by name in the module that defines it.
+
+    A family that gives a pipeline methods which diffusers left out loads a class that no module holds.
+    """
+    found: type = next(
+        each for each in kind.__mro__ if getattr(sys.modules[each.__module__], each.__name__, None) is each
+    )
+    return found

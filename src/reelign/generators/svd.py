@@ -15,23 +15,24 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelign.diffusion.flow import canonical_sigma
 from reelign.diffusion.paths import EDM
 from reelign.errors import ReelignError
-from reelign.generators.base import Conditioning, Generator, Guidance, SamplingDefaults, VideoSize
-from reelign.generators.checkpointing import checkpoint_blocks
+from reelign.generators.base import Conditioning, Guidance, SamplingDefaults, VideoSize
 from reelign.generators.decoding.decoders import decoder_of
 from reelign.generators.decoding.video import VideoDecoder
+from reelign.generators.frame_vae import FrameVAE
 from reelign.generators.modelscope import add_lora_methods
 from reelign.generators.pictures import as_pictures, normalised, wide
+from reelign.generators.sizes import nearest_size
 
 NOISE_SEED = 0
 """Of the noise on every image: what a video is made of is the same whenever it is encoded."""
 
 
-class StableVideoDiffusion(Generator):
+class StableVideoDiffusion(FrameVAE):
     """Stable Video Diffusion, 14 frames and XT, through its diffusers pipeline."""
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("StableVideoDiffusionPipeline",)
@@ -75,14 +76,16 @@ class StableVideoDiffusion(Generator):
         add_lora_methods(pipeline.unet)
 
     @property
-    def denoisers(self) -> dict[str, nn.Module]:
-        return {"unet": self.pipeline.unet}
-
-    @property
     def call_arguments(self) -> dict[str, Any]:
         told = dict(self.told)
         chunk = int(told.pop("decode_chunk_size"))
         return {**told, **({"decode_chunk_size": chunk} if chunk else {})}
+
+    def pipeline_call(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """By the names that this pipeline has; it takes no prompt and none to lead away from."""
+        renamed = {name: each for name, each in arguments.items() if name not in ("guidance_scale", "negative_prompt")}
+        call = super().pipeline_call({**renamed, "max_guidance_scale": arguments["guidance_scale"]})
+        return {**call, "reads_prompts": False}
 
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         return Conditioning({"prompt_embeds": torch.zeros(len(prompts), 0, device=self.device)})
@@ -109,20 +112,9 @@ class StableVideoDiffusion(Generator):
         latents: Tensor = vae.encode(noisy.to(vae.device, vae.dtype)).latent_dist.mode().float()
         return latents
 
-    def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
-        stride = self.pipeline.vae_scale_factor
-        channels = self.pipeline.vae.config.latent_channels
-        return (channels, size.num_frames, size.height // stride, size.width // stride)
-
     def legal(self, size: VideoSize) -> VideoSize:
         # Levels that halve exactly, of which the U-Net's skip connections are made.
-        halved = 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
-        step = max(8, halved * self.pipeline.vae_scale_factor)
-        return VideoSize(
-            num_frames=max(1, size.num_frames),
-            height=max(1, round(size.height / step)) * step,
-            width=max(1, round(size.width / step)) * step,
-        )
+        return nearest_size(size, step=max(8, self.halved))
 
     def packed(self, latents: Tensor) -> Tensor:
         return latents.transpose(1, 2)
@@ -168,18 +160,3 @@ class StableVideoDiffusion(Generator):
     def decoder(self) -> VideoDecoder:
         chunk = int(self.told["decode_chunk_size"])
         return decoder_of(self.pipeline.vae, frames_per_piece=chunk or None)
-
-    def encode(self, videos: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        pixels = videos.flatten(0, 1).to(vae.device, vae.dtype) * 2 - 1
-        frames = vae.encode(pixels).latent_dist.mode().float() * float(vae.config.scaling_factor)
-        latents: Tensor = frames.unflatten(0, videos.shape[:2]).transpose(1, 2)
-        return latents
-
-    def unnormalised(self, latents: Tensor) -> Tensor:
-        vae = self.pipeline.vae
-        # Multiplied by the reciprocal, as the pipeline rounds it.
-        return (1 / float(vae.config.scaling_factor) * latents).to(vae.device, vae.dtype)
-
-    def enable_activation_checkpointing(self, *, keep_attention: bool = False) -> None:
-        checkpoint_blocks(self.pipeline.unet, self.checkpointed, keep_attention=keep_attention)
