@@ -26,6 +26,13 @@ class WanImageToVideo(Wan):
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("WanImageToVideoPipeline",)
 
+    @classmethod
+    def pipeline_type(cls, name: str) -> Any:
+        """diffusers' class, but for its reading every adapter without the image's layers as one of text-to-video: it
+        adds zeros for them, of which peft then warns."""
+        as_it_is = classmethod(lambda _, transformer, state_dict: state_dict)
+        return type(name, (super().pipeline_type(name),), {"_maybe_expand_t2v_lora_for_i2v": as_it_is})
+
     def __init__(self, pipeline: Any, model: str) -> None:
         if pipeline.transformer.config.pos_embed_seq_len is not None:
             raise ReelignError(
