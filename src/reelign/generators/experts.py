@@ -41,7 +41,8 @@ class TwoExperts(Wan):
         experts = {name: rows.cpu().nonzero()[:, 0] for name, rows in self.expert_rows(sigma).items()}
         here = [len(rows) > 0 for rows in experts.values()]
         called = here if self.asked_anywhere is None else self.asked_anywhere(*here)
-        found, order, idle = [], [], []
+        found, order = [], []
+        idle: list[Tensor] = []
         for (name, rows), is_called in zip(experts.items(), called, strict=True):
             if not is_called:
                 continue
