@@ -14,6 +14,7 @@ from torch import Tensor
 from reelign.config import Layer
 from reelign.costs import measured
 from reelign.critics.judging import PREFIX, voted_critic
+from reelign.critics.opening import check_critic, is_foreign
 from reelign.diffusion.seeds import seed_from
 from reelign.errors import ReelignError
 from reelign.evaluation import check_scorer
@@ -26,14 +27,14 @@ from reelign.recipes.grading import grade
 from reelign.recipes.iterate import Iterated
 from reelign.recipes.iterate import iterate as run_rounds
 from reelign.recipes.iterate_settings import HeldOut, IterateSettings
-from reelign.recipes.judging import JudgeSettings, judges_of
+from reelign.recipes.judging import JudgeSettings, compared, judges_of
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.refresh_checks import check_refreshed, checkpoint_of
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.round_checks import LOOKS, check_parts
 from reelign.recipes.round_parts import Hands, RoundPlan
-from reelign.records import Group, Video, Workspace, read_prompts
+from reelign.records import Group, Judgement, Video, Workspace, load_judges, read_prompts
 from reelign.rewards.judging import PREFIX as REWARD
 from reelign.round_reporting import report_rounds
 from reelign.training.launch import start_ranks, together
@@ -96,6 +97,7 @@ def iterate(workspace: str | Path, *, layers: list[Layer] | None = None, **setti
             load=partial(load_model, opened),
             judge=partial(_judged, opened, wanted),
             score=partial(_scored, opened),
+            compare=partial(_compared, opened),
             say=partial(print, flush=True) if ranks.main else _silent,
             ranks=ranks,
         )
@@ -165,7 +167,9 @@ def _refresh(
         reward: RewardSettings = resolved("reward", {}, ("the rounds", {**own, "split": wanted.split}))
         return reward
     present = checkpoint_of(judge.judge.removeprefix(PREFIX), judge.critic)
-    first = {"backbone": present} if present else {}
+    first: dict[str, Any] = {"backbone": present} if present else {}
+    if wanted.answers == "pointwise":
+        first["dimensions"] = [wanted.dimension]  # the one that is asked about
     critic: CriticSettings = resolved("critic", first, ("the rounds", {**own, "split": wanted.split}))
     return critic
 
@@ -203,8 +207,19 @@ def _check(wanted: IterateSettings, plans: Sequence[RoundPlan], prompts: Mapping
             "Leave the guide out of iterate: generate.guide={}.",
         )
     for held in (getattr(wanted, which) for which in LOOKS):
-        if held.scorer:
+        if held.scorer and held.compares:
+            _check_judge(held)
+        elif held.scorer:
             check_scorer(held.scorer, held.reward, prompts[held.split])
+
+
+def _check_judge(held: HeldOut) -> None:
+    """Refuse a judge that is not there, without loading a critic's weights."""
+    if held.scorer.startswith(PREFIX):
+        spec = held.scorer.removeprefix(PREFIX)
+        check_critic(spec, **({} if is_foreign(spec) else held.critic.options()))
+    else:
+        load_judges(held.scorer)
 
 
 def _judged(
@@ -228,6 +243,16 @@ def _judged(
 
 def _scored(workspace: Workspace, held: HeldOut, videos: Sequence[Video]) -> dict[str, Tensor]:
     return score_recorded(workspace, videos, held.scorer, held.reward)
+
+
+def _compared(workspace: Workspace, held: HeldOut, groups: Sequence[Group]) -> list[Judgement]:
+    """What a held-out judge says, and a sentence of what it does not."""
+    judges = judges_of(workspace, JudgeSettings(judge=held.scorer, critic=held.critic))
+    unscored: list[str] = []
+    rows = [row for rows, _ in compared(workspace, judges, groups, set(), 0, unscored) for row in rows]
+    for sentence in unscored:
+        print(sentence)
+    return rows
 
 
 def _silent(line: str) -> None:

@@ -15,6 +15,7 @@ from reelign.evaluation.round_report import RoundLine, RoundsReport, write_round
 from reelign.recipes.round_checks import LOOKS
 from reelign.recipes.round_manifest import Record, read_manifest
 from reelign.recipes.round_state import MANIFEST
+from reelign.recipes.round_verdicts import beside_base
 from reelign.records import Workspace
 from reelign.reporting import ranked_samples
 
@@ -65,10 +66,13 @@ def report_rounds(workspace: str | Path, run: str = "iterate", *, samples: int =
 def _line(folder: Path, number: int, looks: dict[str, list[Record]], seeds: dict[str, int]) -> RoundLine:
     gains, means, failed = {}, {}, 0
     for which, own in looks.items():
+        failed += len(own[number]["failed"])
+        if number == 0 and "against" in own[0]:  # nothing stands beside itself
+            gains[which], means[which] = Interval(0.0, 0.0, 0.0), 0.0
+            continue
         found = _compared(own[0], own[number], seeds[which])
         gains[which] = Interval(0.0, 0.0, 0.0) if number == 0 else found.interval
         means[which] = found.aligned
-        failed += len(own[number]["failed"])
     return RoundLine(
         name=f"round {number}" if number else "base",
         gains=gains,
@@ -110,7 +114,7 @@ def _judge_of(folder: Path, number: int) -> str:
 
 def _compared(base: Record, after: Record, seeds: int) -> Comparison:
     before, later = (
-        {name: _column(column, seeds) for name, column in each["scores"].items()} for each in (base, after)
+        {name: _column(column, seeds) for name, column in scores.items()} for scores in beside_base(base, after)
     )
     return compare(before, later, generator=generator_from("rounds", "bootstrap"))
 
@@ -124,12 +128,13 @@ def _samples(
     workspace: Workspace, looks: list[Record], best: int, seeds: int, count: int
 ) -> tuple[list[ReportSample], float]:
     base, after = looks[0], looks[best]
+    before, later = beside_base(base, after)
     kept: dict[str, Any] = {
         "settings": {"seeds": seeds},
         "base": [each for each in base["videos"] if each is not None],
         "aligned": [each for each in after["videos"] if each is not None],
-        "base_scores": {name: _column(column, 1)[:, 0].tolist() for name, column in base["scores"].items()},
-        "aligned_scores": {name: _column(column, 1)[:, 0].tolist() for name, column in after["scores"].items()},
+        "base_scores": {name: _column(column, 1)[:, 0].tolist() for name, column in before.items()},
+        "aligned_scores": {name: _column(column, 1)[:, 0].tolist() for name, column in later.items()},
     }
     return ranked_samples(workspace, kept, count)
 

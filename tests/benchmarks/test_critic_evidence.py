@@ -52,7 +52,10 @@ def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], t
         answers = {"unanswered": {"mean": 0.0}, "prompts": {"accuracy": {"wrong": {"mean": share}}}}
         return {
             "pairs": {name: {**pairs, "pairs": 7, "answers": answers} for name in ("VQ", "MQ", "TA")},
-            "videos": {name: {"videos": 5, "three_level": {"mean": share}} for name in ("VQ", "MQ", "TA")},
+            "videos": {
+                name: {"videos": 5, "three_level": {"mean": share}, "answers": {"unanswered": {"mean": 0.25}}}
+                for name in ("VQ", "MQ", "TA")
+            },
         }
 
     for seed, share in ((0, 0.5), (1, 0.75)):
@@ -65,3 +68,22 @@ def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], t
     assert "2 seeds" in text
     assert "7 pairs and 5 clips" in text
     assert "| trained on verdicts, both orders | 62.5 / 62.5 / 62.5 |" in text
+    assert "| 0.0 / 0.0 / 0.0 | 25.0 / 25.0 / 25.0 | 62.5 |" in text
+
+
+def test_a_rewards_backbone_learns_further_words_and_keeps_its_own(
+    scripts: tuple[ModuleType, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlm = scripts[0].small_vlm
+    old, known = vlm.untrained(seed=3), vlm.tokenizer().get_vocab()
+    vlm.save(old, tmp_path)
+    monkeypatch.setattr(vlm, "tokenizer", scripts[0].tokenizer)
+    new, words = scripts[0].with_words(tmp_path, seed=0), scripts[0].tokenizer().get_vocab()
+    before, after = old.state_dict(), new.state_dict()
+    table = "model.language_model.embed_tokens.weight"
+    assert all(after[table][words[word]].equal(before[table][known[word]]) for word in ("red", "ring", "<|video_pad|>"))
+    assert after["lm_head.weight"].equal(after[table])
+    assert len(after[table]) >= len(words) > len(known)
+    assert new.config.video_token_id == words["<|video_pad|>"]
+    others = before.keys() - {table, "lm_head.weight"}
+    assert all(after[name].equal(before[name]) for name in others)

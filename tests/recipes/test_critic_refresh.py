@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from recipes.critic_worlds import Eye, bright_workspace, judged, tiny_settings
+from reelign.critics import Rating
 from reelign.errors import ReelignError
 from reelign.recipes.critic_data import workspace_critic_data
 from reelign.recipes.critic_refresh import PEOPLES, dependable, refreshed_critic, too_few
 from reelign.recipes.refresh_settings import RefreshSettings
 from reelign.recipes.reward_data import workspace_reward_data
 from reelign.records import Workspace
+from reelign.video import Clip
 from rewards import tiny_qwen
 
 
@@ -66,6 +68,29 @@ def test_what_people_say_of_other_prompts_stays_outside(workspace: Workspace) ->
     groups = [group for group in workspace.groups() if group.videos[0].id.startswith("0-")]
     found = dependable(workspace, Eye(), ["VQ"], RefreshSettings(), groups)
     assert [(row.judge, row.video_a) for row in found.judgements] == [("Ada", "0-1")]
+
+
+class Moody(Eye):
+    """Of the two brightest clips always says good, of the others now this and now that."""
+
+    def rate(self, video: Clip, prompt: str, dimension: str, *, vote: int = 0) -> Rating:
+        bright = float(video.frames[:, :, -4:].mean()) > 0.5
+        return Rating(grade="good" if bright or vote == 0 else "bad" if vote == 1 else "normal", reason="Seen.")
+
+
+def test_grades_teach_where_the_votes_agree(workspace: Workspace) -> None:
+    workspace.add_judgements([judged("0-3", None, "bad")])
+    how = RefreshSettings(votes=3, min_certainty=0.8)
+    found = dependable(workspace, Moody(), ["VQ"], how, workspace.groups(), "pointwise")
+    sure = {f"{number}-{place}" for number in range(6) for place in (2, 3)}
+    assert {row.video_a for row in found.judgements if row.judge == "eye"} == sure - {"0-3"}
+    assert {row.kind for row in found.judgements} == {"three_level"}
+    assert found.left_out == {"undecided": 12, PEOPLES: 1}
+    assert (found.of_critic, len(found.judgements)) == (11, 12)
+    assert {row.judge for row in workspace.judgements()} == {"Ada"}
+    data = workspace_critic_data(workspace, ["VQ"], judgements=found.judgements)
+    answers = {each.videos[0].stem: each.answer for each in data.examples}
+    assert answers == {name: "bad" if name == "0-3" else "good" for name in sure}
 
 
 def test_too_few_are_refused_with_what_became_of_the_others(workspace: Workspace, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from recipes.dual_worlds import CRITIC, REWARD, SAYS, dual_settings
-from recipes.round_run import PROMPTS
+from recipes.round_run import PROMPTS, SETTINGS
 from reelign.critics.judging import CriticUse
 from reelign.errors import ReelignError
 from reelign.iterating import iterate, plan_iteration
@@ -85,6 +85,26 @@ def test_a_critic_teaches_itself_and_is_asked_as_it_was_trained(fresh: Path, tmp
 
 
 @pytest.mark.slow
+def test_a_critic_that_grades_learns_from_its_grades(fresh: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fresh, tmp_path / "ws"))
+    says = {"\n": {"Verdict:": 1.0}, "Verdict:": {" A": 0.9}, " A": {"<|im_end|>": 1.0}}
+    backbone = tiny_qwen.scripted(tiny_qwen.qwen2_5_vl(), says, tmp_path / "says-a")
+    how = dual_settings(
+        "critic:recipes.round_run:Grades",
+        answers="pointwise",
+        align={**SETTINGS["align"], "objective": {"name": "kto", "beta": 10.0}},
+        critic={**CRITIC, "dimensions": ["overall"], "backbone": str(backbone)},
+        refresh={"critic": "judge", "fewest": 2},
+    )
+    # The critic that was trained for one step says A of a single video, which is no grade: all of them are left out.
+    with pytest.raises(ReelignError):
+        iterate(folder, **how)
+    kept = stages(folder, 1)["dependable"]["outputs"]
+    assert (kept["judgements"], kept["of_critic"], kept["left_out"]) == (5, 5, {"unparseable": 1})
+    assert list(stages(folder, 2)["judge"]["outputs"]["judges"]) == ["iterate-1-judge"]
+
+
+@pytest.mark.slow
 def test_too_few_leave_the_judge_as_it_is(fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(fresh, tmp_path / "ws"))
     how = dual_settings("reward:recipes.online_worlds:Glance", reward=REWARD)
@@ -122,7 +142,16 @@ def test_a_trained_critic_brings_its_own_questions_and_keeps_the_votes() -> None
         ("reward:sharpness", {"refresh": {"critic": "qwen9"}}, "no critic called 'qwen9'"),
         ("critic:qwen3-vl-4b", {"refresh": {"critic": "judge", "votes": 3}}, "all be the same at temperature 0"),
         ("reward:sharpness", {"refresh": {"critic": "local", "options": {"seeds": 1}}}, "is not valid"),
-        ("reward:sharpness", {"answers": "pointwise"}, "asks about single videos"),
+        ("reward:sharpness", {"answers": "pointwise"}, "trains a critic on grades, and reward:sharpness is none"),
+        (
+            "critic:recipes.round_run:Grades",
+            {
+                "answers": "pointwise",
+                "align": {"objective": {"name": "kto"}},
+                "critic": {"dimensions": ["VQ"], "backbone": "here"},
+            },
+            "asks its judge about overall, and refresh trains it on VQ",
+        ),
         ("reward:sharpness", {"reward": {"run": "mine"}}, "reward.run is decided by the rounds"),
         (
             "reward:sharpness",

@@ -12,6 +12,7 @@ from reelign.cli.options import Settings, WorkspaceOption, layers
 if TYPE_CHECKING:
     from reelign.iterating import IterationOutlook
     from reelign.recipes.iterate import Iterated
+    from reelign.recipes.round_manifest import Record
 
 WAITS = 3
 """The exit code of rounds that wait for people."""
@@ -75,12 +76,16 @@ def _print_outlook(found: IterationOutlook) -> None:
     print("Nothing was started.")
 
 
+def _means(look: Record) -> str:
+    """By dimension; of the base in the eyes of a judge that compares there are none."""
+    told = " ".join(f"{name} {value:.3f}" for name, value in look["mean"].items() if value is not None)
+    wins = " (wins less losses)" if "against" in look else ""
+    return f"{told}{wins}" if told else "is what the rounds stand beside"
+
+
 def _print_done(done: Iterated, workspace: Path) -> None:
     for number, look in enumerate(done.looks):
-        means = ", ".join(
-            f"{which} {' '.join(f'{name} {value:.3f}' for name, value in each['mean'].items() if value is not None)}"
-            for which, each in look.items()
-        )
+        means = ", ".join(f"{which} {_means(each)}" for which, each in look.items())
         best = "  <- best" if number == done.decision.best else ""
         print(f"{f'round {number}' if number else 'base'}: {means}{best}")
     if done.waiting is not None:

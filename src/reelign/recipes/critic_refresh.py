@@ -1,11 +1,12 @@
 """Dual rounds: a critic or a reward trained again, between rounds, on judgements that can be depended on.
 
 Yang et al. 2025 (arXiv:2502.02088v4, Dual-IPO): the judge of the next round learns from what the present one says
-consistently and with certainty of the videos that the policy makes now.
+consistently and with certainty of the videos that the policy makes now, of pairs or of each by itself.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from reelign.recipes.asked_critics import Silences, ask_critics
 from reelign.recipes.critic_data import workspace_critic_data
 from reelign.recipes.critic_settings import CriticSettings
 from reelign.recipes.critic_training import TrainedCritic, train_critic
+from reelign.recipes.grading import grades
 from reelign.recipes.refresh_settings import RefreshSettings
 from reelign.recipes.reward_data import workspace_reward_data
 from reelign.recipes.reward_settings import RewardSettings
@@ -31,11 +33,11 @@ class Dependable:
     """What a judge may learn from."""
 
     judgements: tuple[Judgement, ...]
-    """Of people, and those of the critic that agree in both orders and are certain."""
+    """Of people, and those of the critic that its votes, and both orders of a pair, agree on and that are certain."""
     of_critic: int
     """How many of them are the critic's."""
     left_out: Mapping[str, int]
-    """Comparisons asked for that are not there, by reason: inconsistent, uncertain, unparseable, people's."""
+    """What was asked for and is not there, by reason: inconsistent, uncertain, unparseable, people's."""
 
 
 PEOPLES = "people said themselves"
@@ -47,8 +49,12 @@ def dependable(
     dimensions: Iterable[str],
     settings: RefreshSettings,
     groups: Sequence[Group],
+    answers: str = "pairwise",
 ) -> Dependable:
     """Ask a critic about every pair of candidates in both orders, and keep what it says consistently and surely.
+
+    Pointwise it is asked how good each candidate is: one video has no order, and what is consistent is what so large a
+    share of its votes says as `min_certainty` asks for.
 
     Nothing is recorded. A critic that keeps its answers (`cache`) is not asked again what `judge` asked it.
 
@@ -58,22 +64,38 @@ def dependable(
         dimensions: on which it is asked.
         settings: what counts.
         groups: the candidates of the policy; of their prompts' videos people's word counts too.
+        answers: 'pairwise' or 'pointwise'.
     Raises:
-        ReelignError: a dimension on which it does not compare.
+        ReelignError: a dimension on which it does not compare or, pointwise, rate.
     """
     names = tuple(dimensions)
     voting = Voting(votes=settings.votes, swap=True, min_certainty=settings.min_certainty)
-    judge = CriticJudge(Voted(critic, voting), dimensions=names)
-    several = [each for each in groups if len(each.videos) > 1]
-    silences = Silences()
-    said = [row for rows, _ in ask_critics(workspace, several, [judge], set(), 0, silences) for row in rows]
-    left_out = dict(silences.reasons.get(critic.name, {}))
+    ask = _graded if answers == "pointwise" else _compared
+    said, left_out = ask(workspace, Voted(critic, voting), names, groups)
     people = _peoples(workspace, groups, names) if settings.people else []
     judged = {_about(row) for row in people}
     kept = [row for row in said if _about(row) not in judged]
     if len(kept) < len(said):
         left_out[PEOPLES] = len(said) - len(kept)
     return Dependable(judgements=(*people, *kept), of_critic=len(kept), left_out=left_out)
+
+
+def _compared(
+    workspace: Workspace, critic: Voted, names: tuple[str, ...], groups: Sequence[Group]
+) -> tuple[list[Judgement], dict[str, int]]:
+    judge = CriticJudge(critic, dimensions=names)
+    several = [each for each in groups if len(each.videos) > 1]
+    silences = Silences()
+    said = [row for rows, _ in ask_critics(workspace, several, [judge], set(), 0, silences) for row in rows]
+    return said, dict(silences.reasons.get(critic.name, {}))
+
+
+def _graded(
+    workspace: Workspace, critic: Voted, names: tuple[str, ...], groups: Sequence[Group]
+) -> tuple[list[Judgement], dict[str, int]]:
+    left_out: Counter[str] = Counter()
+    said = [row for rows, _ in grades(workspace, critic, groups, names, set(), left_out) for row in rows]
+    return said, dict(left_out)
 
 
 def too_few(found: Dependable, dimensions: Iterable[str], fewest: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -31,8 +31,6 @@ class Graded:
 def grade(workspace: Workspace, critic: Critic, groups: Sequence[Group], dimensions: Sequence[str]) -> Graded:
     """Ask a critic about every candidate that it has not graded yet; interrupted, it goes on.
 
-    So many groups are asked about together that a critic behind a server is kept busy.
-
     Args:
         workspace: takes the judgements.
         critic: with its votes.
@@ -41,8 +39,7 @@ def grade(workspace: Workspace, critic: Critic, groups: Sequence[Group], dimensi
     Raises:
         ReelignError: a dimension that it does not rate, or a server that gives no answer.
     """
-    for dimension in dimensions:
-        check_dimension(critic, "rates", dimension)
+    check_rated(critic, dimensions)
     workspace.set_judge(critic.name, kind="critic")
     known = {
         (row.video_a, row.dimension)
@@ -51,17 +48,48 @@ def grade(workspace: Workspace, critic: Critic, groups: Sequence[Group], dimensi
     }
     made = there = 0
     left_out: Counter[str] = Counter()
+    for rows, already in grades(workspace, critic, groups, dimensions, known, left_out):
+        workspace.add_judgements(rows)
+        made += len(rows)
+        there += already
+    return Graded(made, there, dict(left_out))
+
+
+def grades(
+    workspace: Workspace,
+    critic: Critic,
+    groups: Sequence[Group],
+    dimensions: Sequence[str],
+    known: Collection[tuple[str, str]],
+    left_out: Counter[str],
+) -> Iterator[tuple[list[Judgement], int]]:
+    """What a critic says of candidates, as it comes; nothing is recorded.
+
+    So many groups are asked about together that a critic behind a server is kept busy.
+
+    Args:
+        known: videos and dimensions that have a grade.
+        left_out: counts videos without one, by reason.
+    Returns:
+        New judgements, and how many there were.
+    Raises:
+        ReelignError: as `grade`.
+    """
+    check_rated(critic, dimensions)
     asks = partial(_unknown, dimensions=dimensions, known=known)
     with tqdm(total=len(groups), desc="grade", unit="group") as bar:
         for part in batches(groups, [critic.concurrency], lambda group: [len(asks(group))]):
             asked = [(video, group.prompt.text, dimension) for group in part for video, dimension in asks(group)]
-            there += sum(len(group.videos) for group in part) * len(dimensions) - len(asked)
             rows, silent = _said(workspace, critic, asked)
-            workspace.add_judgements(rows)
-            made += len(rows)
-            left_out += silent
+            left_out.update(silent)
+            yield rows, sum(len(group.videos) for group in part) * len(dimensions) - len(asked)
             bar.update(len(part))
-    return Graded(made, there, dict(left_out))
+
+
+def check_rated(critic: Critic, dimensions: Sequence[str]) -> None:
+    """Refuse a dimension that the critic does not rate."""
+    for dimension in dimensions:
+        check_dimension(critic, "rates", dimension)
 
 
 def _unknown(group: Group, dimensions: Sequence[str], known: Collection[tuple[str, str]]) -> list[tuple[Video, str]]:

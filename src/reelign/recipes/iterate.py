@@ -16,7 +16,7 @@ from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.round_checks import LOOKS
-from reelign.recipes.round_looks import held_out_sampling, look, paired_gain
+from reelign.recipes.round_looks import gain, held_out_sampling, look
 from reelign.recipes.round_manifest import Record
 from reelign.recipes.round_parts import Hands, RoundPlan, RoundPolicy, Waiting
 from reelign.recipes.round_refresh import Refreshed, asking, refresh
@@ -82,7 +82,11 @@ def iterate(
             break
         policy = after
         policies.append(policy)
-        looks.append({which: look(rounds, policy, which, how[which]) for which in used})
+        # The report chooses nothing, and the best round is none of its affair.
+        beside = {"report": [0], "selection": sorted({0, decision.best})}
+        looks.append(
+            {which: look(rounds, policy, which, how[which], [policies[n] for n in beside[which]]) for which in used}
+        )
     decision = decide([each["selection"] for each in looks], settings)
     with hands.ranks.first():
         if hands.ranks.main:
@@ -107,7 +111,7 @@ def decide(selection: Sequence[Record], settings: IterateSettings) -> Decision:
     """
     best = misses = 0
     for number in range(1, len(selection)):
-        if paired_gain(selection[number], selection[best]) > settings.min_gain:
+        if gain(selection, number, best) > settings.min_gain:
             best, misses = number, 0
         else:
             misses += 1

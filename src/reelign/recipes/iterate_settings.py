@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reelign.critics.judging import CriticUse
 from reelign.recipes.refresh_settings import RoundRefresh
+from reelign.records import is_comparing
 from reelign.rewards.judging import RewardUse
 
 GIVEN = {
@@ -24,7 +26,9 @@ class HeldOut:
     """A judge that training does not see, and prompts that it does not see either."""
 
     scorer: str = ""
-    """As of `evaluate`: a scorer's name, `reward:NAME`, or `package.module:object`."""
+    """As of `evaluate`, a scorer's name, `reward:NAME` or `package.module:object`; or a judge that compares,
+    `critic:NAME`, a judge's name or `package.module:object`, which is shown each video beside the base's and, where it
+    chooses, beside the best round's so far."""
     split: str = ""
     """The prompts' split, which no other part of the rounds may share."""
     prompts: str = ""
@@ -33,6 +37,13 @@ class HeldOut:
     """Videos per prompt."""
     reward: RewardUse = field(default_factory=RewardUse)
     """Of a scorer `reward:NAME`."""
+    critic: CriticUse = field(default_factory=CriticUse)
+    """Of a judge `critic:NAME`."""
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is shown two videos at a time."""
+        return is_comparing(self.scorer)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -86,7 +97,8 @@ class IterateSettings:
     report: HeldOut = field(default_factory=_report)
     """Is reported and chooses nothing; without a scorer nothing is reported beside the selection."""
     min_gain: float = 0.0
-    """A round is better than the best so far when its mean selection score is by more than this."""
+    """A round is better than the best so far when its mean selection score is by more than this; of a judge that
+    compares, when its wins against it less its losses are more than this share."""
     patience: int = 1
     """So many rounds in a row that are not better end the rounds."""
     seed: int = 0
@@ -100,8 +112,8 @@ class IterateSettings:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not all(self.splits) or len(set(self.splits)) < len(self.splits):
             raise ValueError(f"split must differ from selection.split and report.split, got {', '.join(self.splits)}")
-        same = self.selection.scorer == self.report.scorer and self.selection.reward == self.report.reward
-        if self.selection.scorer and same:
+        named = [(held.scorer, held.reward, held.critic) for held in (self.selection, self.report)]
+        if self.selection.scorer and named[0] == named[1]:
             raise ValueError(
                 f"selection.scorer must be another judge than report.scorer, got {self.report.scorer!r} twice"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
@@ -71,12 +71,8 @@ def judge(
         ReelignError: no group has two candidates.
     """
     found = workspace.groups(settings.split, settings.adapter) if groups is None else groups
-    rewards = [one for one in judges if isinstance(one, RewardJudge)]
-    critics = [one for one in judges if isinstance(one, CriticJudge)]
-    others = [one for one in judges if not isinstance(one, RewardJudge | CriticJudge)]
-    groups = [alike for group in found for alike in _by_size(group) if len(alike.videos) > 1] if others else []
-    scored = [group for group in found if len(group.videos) > 1] if rewards or critics else []
-    if not groups and not scored:
+    several = [group for group in found if len(group.videos) > 1]
+    if not any(_comparable(one, several) for one in judges):
         raise ReelignError(
             f"No prompt of split {settings.split!r} has two videos of one size to compare.",
             "Generate at least two candidates per prompt first: reelign generate -w WORKSPACE candidates=4",
@@ -88,25 +84,57 @@ def judge(
         for row in workspace.judgements()
     }
     made = there = 0
-    verdicts, unscored = score_pairs(workspace, scored, rewards, asked, settings.seed)
-    for rows, known in verdicts:
+    unscored: list[str] = []
+    for rows, known in compared(workspace, judges, several, asked, settings.seed, unscored):
         workspace.add_judgements(rows)
         made += len(rows)
         there += known
-    with tqdm(total=len(groups), desc="judge", unit="group", disable=not groups) as bar:
-        for group in groups:
-            rows, known = _ask_about(workspace, group, others, asked, settings.seed)
-            workspace.add_judgements(rows)
-            made += len(rows)
-            there += known
+    told = tuple(f"{one.name}: {one.critic.tally}" for one in judges if isinstance(one, CriticJudge))
+    return Judged(made=made, already_there=there, unscored=tuple(unscored), asked=told)
+
+
+def compared(
+    workspace: Workspace,
+    judges: Sequence[Judge],
+    groups: Sequence[Group],
+    asked: set[Any],
+    seed: int,
+    unscored: list[str],
+) -> Iterator[tuple[list[Judgement], int]]:
+    """What judges say of the pairs of each group, as it comes; nothing is recorded.
+
+    Args:
+        groups: of two videos or more.
+        asked: (judge, version, both videos, dimension) of what is judged already.
+        seed: of the sides.
+        unscored: takes a sentence of every judge that was silent on some pairs.
+    Returns:
+        New judgements, and how many there were.
+    """
+    rewards = [one for one in judges if isinstance(one, RewardJudge)]
+    critics = [one for one in judges if isinstance(one, CriticJudge)]
+    others = [one for one in judges if not isinstance(one, RewardJudge | CriticJudge)]
+    verdicts, failed = score_pairs(workspace, groups if rewards else [], rewards, asked, seed)
+    unscored += failed
+    yield from verdicts
+    alike = _alike(groups) if others else []
+    with tqdm(total=len(alike), desc="judge", unit="group", disable=not alike) as bar:
+        for group in alike:
+            yield _ask_about(workspace, group, others, asked, seed)
             bar.update()
     silences = Silences()
-    for rows, known in ask_critics(workspace, scored, critics, asked, settings.seed, silences):
-        workspace.add_judgements(rows)
-        made += len(rows)
-        there += known
-    told = tuple(f"{one.name}: {one.critic.tally}" for one in critics)
-    return Judged(made=made, already_there=there, unscored=(*unscored, *silences.sentences()), asked=told)
+    yield from ask_critics(workspace, groups, critics, asked, seed, silences)
+    unscored += silences.sentences()
+
+
+def _comparable(one: Judge, groups: Sequence[Group]) -> bool:
+    """Whether any two videos can be shown to a judge together."""
+    return bool(groups if isinstance(one, RewardJudge | CriticJudge) else _alike(groups))
+
+
+def _alike(groups: Sequence[Group]) -> list[Group]:
+    """The groups of several videos of one size that there are in these."""
+    return [alike for group in groups for alike in _by_size(group) if len(alike.videos) > 1]
 
 
 def _by_size(group: Group) -> list[Group]:

@@ -24,16 +24,16 @@ def check_refreshed(settings: IterateSettings, judge: JudgeSettings) -> None:
     """Refuse a judge that cannot be trained again, or whom nobody could teach.
 
     Raises:
-        ReelignError: it is neither critic nor reward, judges single videos, or is to learn from a critic that there is
-            not, that does not tell how sure it is, or whose votes would all be the same.
+        ReelignError: it is neither critic nor reward, or judges single videos and is no critic, or is to learn from a
+            critic that there is not, that does not tell how sure it is, or whose votes would all be the same.
     """
     how = settings.refresh
     if not how.critic:
         return
-    if settings.answers == "pointwise":
+    if settings.answers == "pointwise" and not judge.judge.startswith(CRITIC):
         raise ReelignError(
-            "refresh trains a judge on comparisons, and answers=pointwise asks about single videos.",
-            "Set answers=pairwise, or leave refresh out.",
+            f"With answers=pointwise refresh trains a critic on grades, and {judge.judge} is none.",
+            "Set judge.judge=critic:NAME or answers=pairwise, or leave refresh out.",
         )
     if not judge.judge.startswith((CRITIC, REWARD)):
         raise ReelignError(
@@ -58,7 +58,7 @@ def check_refreshed(settings: IterateSettings, judge: JudgeSettings) -> None:
         )
 
 
-def check_trained_judge(plan: RoundPlan) -> None:
+def check_trained_judge(settings: IterateSettings, plan: RoundPlan) -> None:
     """Refuse what a round asks of its judge and the judge would not have once it is trained again.
 
     Raises:
@@ -75,13 +75,16 @@ def check_trained_judge(plan: RoundPlan) -> None:
             "Leave the tie band out, or begin with a judge reward:videoreward.",
         )
     use = plan.judge.reward if rewards else plan.judge.critic
-    lacking = [name for name in use.dimensions if name not in plan.refresh.dimensions]
+    pointwise = settings.answers == "pointwise"
+    wanted = (settings.dimension,) if pointwise else use.dimensions
+    lacking = [name for name in wanted if name not in plan.refresh.dimensions]
     if lacking:
         section = "reward" if rewards else "critic"
+        other = "name another under dimension" if pointwise else f"leave it out of judge.{section}.dimensions"
         raise ReelignError(
             f"Round {plan.number} asks its judge about {lacking[0]}, and refresh trains it on "
             f"{', '.join(plan.refresh.dimensions)}.",
-            f"Name it in iterate.{section}.dimensions too, or leave it out of judge.{section}.dimensions.",
+            f"Name it in iterate.{section}.dimensions too, or {other}.",
         )
 
 

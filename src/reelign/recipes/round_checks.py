@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from reelign.critics.judging import PREFIX as CRITIC
 from reelign.errors import ReelignError
 from reelign.objectives import DPO, KTO
-from reelign.recipes.iterate_settings import IterateSettings
+from reelign.recipes.iterate_settings import HeldOut, IterateSettings
 from reelign.recipes.refresh_checks import check_trained_judge
 from reelign.recipes.round_parts import PEOPLE, RoundPlan
 from reelign.recipes.settings import AlignSettings
@@ -37,7 +37,7 @@ def check_parts(settings: IterateSettings, plans: Sequence[RoundPlan], prompts: 
     for plan in plans:
         _check_judges(settings, plan)
         _check_objective(settings, plan)
-        check_trained_judge(plan)
+        check_trained_judge(settings, plan)
     if plans and plans[0].judge.judge == PEOPLE and not settings.people:
         raise ReelignError("judge.judge is people, and people=0 asks nobody.", "Say how many: people=3.")
     if any(plan.align.lora != plans[0].align.lora for plan in plans):
@@ -58,8 +58,9 @@ def check_parts(settings: IterateSettings, plans: Sequence[RoundPlan], prompts: 
 def _check_judges(settings: IterateSettings, plan: RoundPlan) -> None:
     """Refuse a held-out judge that labels what is trained on, or teaches who does."""
     for which in LOOKS:
-        held = getattr(settings, which)
+        held: HeldOut = getattr(settings, which)
         critic = held.reward.options.get("critic") if held.scorer == f"{REWARD}critic" else None
+        critic = held.scorer.removeprefix(CRITIC) if held.scorer.startswith(CRITIC) else critic
         teaches = critic is not None and f"{CRITIC}{critic}" in (plan.judge.judge, f"{CRITIC}{settings.refresh.critic}")
         if teaches or (held.scorer == plan.judge.judge and held.reward.options == plan.judge.reward.options):
             raise ReelignError(

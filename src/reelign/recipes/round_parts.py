@@ -16,7 +16,7 @@ from reelign.recipes.iterate_settings import HeldOut
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.reward_settings import RewardSettings
 from reelign.recipes.settings import AlignSettings
-from reelign.records import Group, Video
+from reelign.records import Group, Judgement, Video
 from reelign.training import ALONE, Ranks
 
 PEOPLE = "people"
@@ -38,6 +38,8 @@ class Hands:
     """Asks the round's judges about the candidates of each prompt; returns their names and versions."""
     score: Callable[[HeldOut, Sequence[Video]], Mapping[str, Tensor]]
     """Scores (videos,) of a held-out judge by dimension, NaN where a video could not be scored."""
+    compare: Callable[[HeldOut, Sequence[Group]], Sequence[Judgement]]
+    """What a held-out judge says of the two videos of each group; nothing is recorded."""
     say: Callable[[str], None] = print
     """Tells the user how far it is."""
     ranks: Ranks = ALONE

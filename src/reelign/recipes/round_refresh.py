@@ -94,7 +94,8 @@ def _ask(rounds: Rounds, plan: RoundPlan, judge: Refreshed | None, file: Path) -
 
     def work() -> Record:
         groups = round_groups(rounds.workspace, rounds.settings.split, made["adapter"], made["videos"])
-        found = dependable(rounds.workspace, _teacher(rounds, plan, judge), trains.dimensions, how, groups)
+        teacher, answers = _teacher(rounds, plan, judge), rounds.settings.answers
+        found = dependable(rounds.workspace, teacher, trains.dimensions, how, groups, answers)
         rows = [{name: value for name, value in as_row(each).items() if name not in WHEN} for each in found.judgements]
         write_text(file, json.dumps(rows, indent=0, ensure_ascii=False) + "\n")
         return {

@@ -4,7 +4,7 @@ from reelign.records.answers import Defect, Kind, Verdict
 from reelign.records.assignments import Invitation, Opening, Showing
 from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
 from reelign.records.image_prompts import ImagePrompt, image_prompt, prompt_content
-from reelign.records.judges import JUDGES, Judge, kind_of, load_judges
+from reelign.records.judges import JUDGES, Judge, is_comparing, kind_of, load_judges
 from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
 from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
 from reelign.records.preferences import (
@@ -60,6 +60,7 @@ __all__ = [
     "decided",
     "ground_truth_pairs",
     "image_prompt",
+    "is_comparing",
     "kind_of",
     "labels",
     "load_judges",

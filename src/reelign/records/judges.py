@@ -66,6 +66,22 @@ def kind_of(judge: Judge) -> Literal["person", "critic", "reward"]:
     return found
 
 
+def is_comparing(spec: str) -> bool:
+    """Whether a name is of a judge that compares two videos, and not of one that scores each by itself.
+
+    Raises:
+        ReelignError: a missing module or object.
+    """
+    prefix = spec.partition(":")[0]
+    if spec in JUDGES or prefix in PREFIXES:
+        return prefix != "reward"  # its verdicts follow from scores
+    if not is_object_name(spec):
+        return False
+    found = named_object(spec, "judge")
+    judges = list(found) if isinstance(found, list | tuple) else [found]
+    return bool(judges) and all(hasattr(each, "compare") for each in judges)
+
+
 def load_judges(spec: str, settings: Mapping[str, Any] | None = None) -> list[Judge]:
     """Find judges by name, as `reward:NAME` or `critic:NAME`, or as `package.module:object`.
 
