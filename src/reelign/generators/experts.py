@@ -58,8 +58,10 @@ class TwoExperts(Wan):
             if len(rows):
                 order.append(rows)
         velocity = found[0] if len(found) == 1 else torch.cat(found)[torch.cat(order).argsort().to(found[0].device)]
-        # Nothing of it counts but its backward, in which its weights are brought together once more.
-        return sum((0 * said.nan_to_num(0, 0, 0).sum() for said in idle), velocity)
+        for said in idle:
+            # Nothing of it counts but its backward, in which its weights are brought together once more.
+            velocity = velocity + 0 * said.nan_to_num(0, 0, 0).sum()
+        return velocity
 
     def second_scale(self, scale: float) -> float:
         """The model's own beside its own first one; beside another the same, which is the pipeline's rule."""
