@@ -47,3 +47,10 @@ def test_models_lists_the_families(tmp_path: Path) -> None:
     assert "Wan-AI/Wan2.1-T2V-14B-Diffusers" in found.out
     told = json.loads(reelign("models", "--json", folder=tmp_path).out)
     assert "to_q" in told["WanPipeline"]["lora_targets"]
+
+
+def test_models_says_what_each_takes(tmp_path: Path) -> None:
+    found = reelign("models", "--memory", folder=tmp_path)
+    assert found.code == 0, found.err
+    for told in ("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "81, 480, 832", "reward gradient", "planned on 20"):
+        assert told in found.out
