@@ -307,6 +307,41 @@ def test_two_ranks_are_one_process_with_twice_the_prompts(tmp_path: Path, tiny_w
 
 
 @pytest.mark.slow
+def test_sharded_ranks_are_one_process_and_go_on(tmp_path: Path, tiny_wan_folder: Path) -> None:
+    """Rollouts, rewards, looks of the watch and a reference that moves, with every weight split over two ranks."""
+    model, both = str(tiny_wan_folder), tmp_path / "both"
+    watch = WatchSettings(
+        every=2, prompts=("a red disc", "a disc"), seeds=1, held_out=("recipes.online_worlds:Glance",), proxies=()
+    )
+    shared = {"steps": 4, "reference": Curriculum(every=2), "watch": watch}
+    process = PROCESSES.Process(target=run, args=(model, tmp_path / "alone", {**shared, "prompts": 2}))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    split = {**shared, "prompts": 1, "trainer": {"sharded": True}}
+    run_in_ranks(run, model, both, split, folder=both)
+    first, rows = weights(both), logged(both)
+    assert rows[-1]["reference/moves"] == 2
+    for row, again in zip(logged(tmp_path / "alone"), rows, strict=True):
+        assert row.keys() == again.keys()
+        named = [name for name in row if not name.startswith(("seconds", "watch/seconds"))]
+        assert {name: again[name] for name in named} == pytest.approx(
+            {name: row[name] for name in named}, rel=5e-3, abs=1e-5
+        )
+    for name, tensor in weights(tmp_path / "alone").items():
+        torch.testing.assert_close(first[name], tensor, rtol=1e-3, atol=5e-5)
+    shutil.rmtree(both / "runs" / "online" / "checkpoints" / "step-000004")
+    shutil.rmtree(both / "runs" / "online" / "adapter")
+    run_in_ranks(run, model, both, split, folder=both)
+    assert all(torch.equal(first[name], tensor) for name, tensor in weights(both).items())
+    left_aside = ("seconds", "watch/seconds")
+    for row, again in zip(rows, logged(both), strict=True):
+        assert {k: v for k, v in row.items() if not k.startswith(left_aside)} == {
+            k: v for k, v in again.items() if not k.startswith(left_aside)
+        }
+
+
+@pytest.mark.slow
 def test_samples_that_the_ranks_cannot_share_wait_for_the_next_step(tmp_path: Path, tiny_wan_folder: Path) -> None:
     """Of every three prompts one is never scored, so that some steps have one pair for two ranks."""
     changes = {"steps": 5, "prompts": 1, "reward": RewardUse(options={"without": "blue"})}
