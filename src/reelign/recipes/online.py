@@ -11,37 +11,29 @@ import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
-from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding
-from reelign.objectives import DPO, KTO, check_schedule
-from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
 from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide, refuse_segments
-from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
-from reelign.recipes.online_feedback import LATENT, Feedback, RewardFeedback, check_feedback, open_feedback
+from reelign.recipes.online_checks import check_online, check_opened, feedback_settings
+from reelign.recipes.online_feedback import Feedback, RewardFeedback, open_feedback
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep, Settles
 from reelign.recipes.online_stream import OnlineStream
 from reelign.recipes.preference_data import real_videos
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
-from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
-from reelign.recipes.training_samples import check_precision
 from reelign.recipes.watch import Watch, make_watch
 from reelign.records import Workspace, content_key, prompt_content, read_videos
-from reelign.rewards.opening import check_reward
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch
-from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, file_hash
 from reelign.training.checkpoints import checkpoint_folders
-from reelign.training.policy import check_targets
 from reelign.training.reference_policy import Gated, ReferenceMoves, Scores
 from reelign.training.rollouts import Sampler
 from reelign.training.sharding import wanted_by_launcher
-from reelign.training.trackers import Trackers, check_trackers
+from reelign.training.trackers import Trackers
 
 
 def align_online(
@@ -75,7 +67,7 @@ def align_online(
     folder = workspace.root / "runs" / settings.run
     content = {**model_content(generator), "data": _data_key(settings, prompts, how), "align": asdict(settings)}
     feedback = feedback or open_feedback(settings.judge, feedback_settings(settings))
-    _check_opened(settings, feedback)
+    check_opened(settings, feedback)
     with ranks.first():
         if ranks.main:
             check_claim(folder, content, OnlineSettings)
@@ -170,52 +162,6 @@ def dry_run_online(
         f"  over the run {-(-settings.trainer.steps // settings.reuse) * videos:,} videos are sampled and judged",
     )
     return dry_run_on_prompts(workspace, generator, settings, sampling=over, limit=limit, anew=anew, told=told)
-
-
-def check_online(workspace: Workspace, generator: Generator, settings: OnlineSettings, limit: int | None) -> list[str]:
-    """The prompts trained on, once all that can be refused before anything is loaded is not.
-
-    Raises:
-        ReelignError: as `align_online`.
-    """
-    check_trackers(settings.trackers)
-    check_feedback(settings.judge, feedback_settings(settings))
-    if settings.judge.startswith(LATENT):
-        check_blocks(Path(settings.judge.removeprefix(LATENT)), settings)
-    objective = settings.objective
-    if isinstance(objective, DPO | KTO):
-        check_schedule(objective.schedule, generator.path.prediction)
-    check_sigma_range(settings, generator)
-    check_precision(generator)
-    if settings.lora is not None:
-        check_targets(generator, settings.lora)
-    if isinstance(settings.reference, Gated) and not settings.watch.held_out:
-        raise ReelignError(
-            "A gated reference moves by judges that training does not see, and none are named.",
-            "Name them in watch.held_out, or take another reference: reference.name=curriculum.",
-        )
-    if settings.watch.every or isinstance(settings.reference, Gated):
-        for name in (*settings.watch.held_out, *settings.watch.proxies):
-            check_reward(name, **settings.watch.options.get(name, {}))
-    prompts = training_prompts(workspace, limit)
-    check_images(generator, prompts)
-    warn_of_shared(prompts, workspace.asked_in("held_out"))
-    return prompts
-
-
-def _check_opened(settings: OnlineSettings, feedback: Feedback) -> None:
-    """Refuse what only the open judge tells: a dimension that it lacks, or that it cannot judge beside the sampler."""
-    settings.selection.of(feedback.dimensions)
-    if (settings.overlap or settings.ahead) and not feedback.reads_pixels:
-        raise ReelignError(
-            f"{settings.judge} reads latents through the very denoiser that samples, and cannot judge beside it.",
-            "Set overlap=false and ahead=false.",
-        )
-
-
-def feedback_settings(settings: OnlineSettings) -> dict[str, Any]:
-    """What stands behind the prefixes of `settings.judge`."""
-    return {"reward": settings.reward, "critic": settings.critic}
 
 
 def _data_key(settings: OnlineSettings, prompts: list[str], how: Sampling) -> str:

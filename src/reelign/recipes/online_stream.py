@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
-from reelign.recipes.online_counts import AtOnce, Clock, Counts, seen
-from reelign.recipes.online_feedback import Feedback, Shown
-from reelign.recipes.online_samples import Picks, Samples, picks, read_samples, write_samples
+from reelign.recipes.online_counts import Counts, seen
+from reelign.recipes.online_feedback import Feedback
+from reelign.recipes.online_rollouts import Rollouts, Sampled
+from reelign.recipes.online_samples import Samples, picks, read_samples, write_samples
 from reelign.recipes.online_selection import Selected, select
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.rewards.failures import Failures
 from reelign.training import PairBatch, Policy, Stream, VideoBatch
-from reelign.training.policy import Weights
-from reelign.training.rollouts import Group, Rollout, Sampler, next_groups
+from reelign.training.rollouts import Group, Sampler
 
 BUFFERS = "rollouts"
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """A rollout whose candidates are with the judge."""
-
-    groups: list[Group]
-    """Over all ranks."""
-    latents: Tensor
-    """(groups, candidates, C, F, H, W) of this rank."""
-    scores: list[Future[Tensor]]
-    """Of each part that was sampled together, (groups, dimensions, candidates)."""
-    made_at: int
-    """Steps that were begun when it was sampled."""
-    clock: Clock
-    judging: Clock
 
 
 @dataclass(frozen=True)
@@ -95,6 +78,7 @@ class OnlineStream:
         self.fps = fps
         self.real = real
         self.weights = settings.selection.of(feedback.dimensions)
+        self.rollouts = Rollouts(policy, sampler, feedback, settings, prompts, fps=fps)
         self.step = 0
         self.uses = 0
         """How often the batch in hand has been trained on."""
@@ -102,7 +86,6 @@ class OnlineStream:
         self.waiting: Samples | None = None
         self.next: Sampled | None = None
         """The rollout that is judged while steps train, where rollouts go ahead."""
-        self.judge: Executor = ThreadPoolExecutor(1) if settings.overlap or settings.ahead else AtOnce()
         self.counts = Counts()
         self.failures = Failures()
 
@@ -141,12 +124,12 @@ class OnlineStream:
     def _roll_out(self) -> tuple[Samples | None, dict[str, float]]:
         """The samples of one rollout over all ranks, and what was seen of its candidates."""
         settings = self.settings
-        now = self.next or self._sample(self.counts.rollouts)
+        now = self.next or self.rollouts.begin(self.counts.rollouts, self.step)
         more = settings.ahead and self.step + settings.reuse < settings.trainer.steps
-        self.next = self._sample(self.counts.rollouts + 1) if more else None
-        groups, clock, scores = now.groups, now.clock, self._judged(now)
+        self.next = self.rollouts.begin(self.counts.rollouts + 1, self.step) if more else None
+        scores = self.rollouts.scores(now)
         found = select(scores, settings.selection, self.weights, self.feedback.ties)
-        self._count(groups, scores, found)
+        self._count(now.groups, scores, found)
         chosen = picks(
             settings.objective,
             found,
@@ -157,64 +140,9 @@ class OnlineStream:
             seed=seed_from(settings.seed, "random", self.counts.rollouts),
         )
         self.counts.rollouts += 1
-        samples = self._samples(now, chosen)
+        samples = self.rollouts.chosen(now, chosen)
         self.counts.samples += 0 if samples is None else len(samples)
-        return samples, {**seen(scores), **clock.metrics()}
-
-    def _sample(self, number: int) -> Sampled:
-        """This rank's candidates of a rollout, each part handed to the judge as soon as it is there."""
-        groups, clock = self._groups(number), Clock(self.policy.generator.device)
-        weights: Weights = "base" if self.settings.rollouts == "base" else "policy"
-        judging = clock if isinstance(self.judge, AtOnce) else Clock(clock.device)
-        parts, scores = [], []
-        with clock.time("rollout"):
-            for rollout in self.sampler.roll_out(self.policy, self._own(groups), weights=weights):
-                scores.append(self.judge.submit(self._scores, rollout, judging))
-                parts.append(rollout.latents)
-        return Sampled(groups, torch.cat(parts), scores, self.step, clock, judging)
-
-    def _own(self, groups: list[Group]) -> list[Group]:
-        return groups[self.policy.ranks.rows(len(groups))]
-
-    def _judged(self, now: Sampled) -> dict[str, Tensor]:
-        """All ranks' scores {dimension: (groups, candidates)}; a candidate that is not finite has none."""
-        with now.clock.time("waiting"):
-            scores = torch.cat([each.result() for each in now.scores])
-        now.clock.seconds |= now.judging.seconds
-        together = self.policy.ranks.gather(scores).unbind(dim=1)
-        return dict(zip(self.feedback.dimensions, together, strict=True))
-
-    @torch.no_grad()
-    def _scores(self, rollout: Rollout, clock: Clock) -> Tensor:
-        """(groups, dimensions, candidates) of what was sampled together."""
-        seed = seed_from(self.settings.seed, "judge", *(each for group in rollout.groups for each in group.seeds))
-        with clock.time("score"):
-            found = self.feedback.scores(Shown(rollout, self.policy.generator, self.sampler, self.fps, seed, clock))
-        lost = ~rollout.latents.isfinite().flatten(2).all(dim=2).cpu()
-        return torch.stack([found[name].masked_fill(lost, torch.nan) for name in self.feedback.dimensions], dim=1)
-
-    def _samples(self, now: Sampled, chosen: Picks) -> Samples | None:
-        """What was chosen of all ranks' candidates; None where nothing was."""
-        groups, held = now.groups, now.latents
-        there = chosen.places.unflatten(1, (-1, chosen.sides))[..., 0] >= 0
-        if not bool(there.any()):
-            return None
-        own = chosen.places[self.policy.ranks.rows(len(groups))].clamp(min=0).to(held.device)
-        kept = torch.stack([group[places] for group, places in zip(held, own, strict=True)])
-        every = self.policy.ranks.gather(kept)
-        rows = there.nonzero()[:, 0].tolist()
-        return Samples(
-            every.unflatten(1, (-1, *([chosen.sides] if chosen.sides > 1 else [])))[there.to(every.device)],
-            torch.tensor([groups[row].row for row in rows]),
-            torch.full((len(rows),), now.made_at),
-            None if chosen.values is None else chosen.values[there],
-            tuple(repr(groups[row].prompt) for row in rows),
-        )
-
-    def _groups(self, number: int) -> list[Group]:
-        """Those of a rollout over all ranks."""
-        count, candidates = self.settings.prompts * self.policy.ranks.count, self.settings.rollout.candidates
-        return next_groups(self.prompts, number * count, count, candidates=candidates, seed=self.settings.seed)
+        return samples, {**seen(scores), **now.clock.metrics()}
 
     def _count(self, groups: list[Group], scores: dict[str, Tensor], found: Sequence[Selected]) -> None:
         names = [f"{group.prompt!r} with seed {seed}" for group in groups for seed in group.seeds]
@@ -240,23 +168,9 @@ class OnlineStream:
             "failed": self.failures.samples,
             "seen": self.failures.seen,
             "buffers": {name: self._written(name, each) for name, each in buffers.items()},
-            "next": None if self.next is None else self._written("next", self._candidates(self.next)),
+            "next": None if self.next is None else self._written("next", self.rollouts.candidates(self.next)),
             "real": None if self.real is None else self.real.state_dict(),
         }
-
-    def _candidates(self, ahead: Sampled) -> Samples:
-        """All ranks' candidates of a rollout, to be judged again by a run that goes on: the same scores."""
-        rows = torch.tensor([group.row for group in ahead.groups])
-        return Samples(self.policy.ranks.gather(ahead.latents), rows, torch.full((len(rows),), ahead.made_at))
-
-    def _judge_again(self, held: Samples) -> Sampled:
-        """What `_candidates` kept, with the judge once more, in the parts in which it was sampled."""
-        groups, clock = self._groups(self.counts.rollouts), Clock(self.policy.generator.device)
-        own = self.policy.ranks.rows(len(groups))
-        judging = Clock(clock.device)
-        parts = self.sampler.parts(groups[own], held.latents[own])
-        scores = [self.judge.submit(self._scores, part, judging) for part in parts]
-        return Sampled(groups, held.latents[own], scores, int(held.made_at[0]), clock, judging)
 
     def _written(self, name: str, samples: Samples) -> dict[str, Any]:
         file = self.folder / f"{name}-{self.step:06d}.safetensors"
@@ -270,7 +184,7 @@ class OnlineStream:
         self.failures = Failures(samples, state["seen"])
         self.current, self.waiting = (self._read(state["buffers"].get(name)) for name in ("current", "waiting"))
         ahead = self._read(state.get("next"))
-        self.next = None if ahead is None else self._judge_again(ahead)
+        self.next = None if ahead is None else self.rollouts.begin_again(self.counts.rollouts, ahead)
         if self.real is not None:
             self.real.load_state_dict(state["real"])
 

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from reelign.errors import ReelignError
-from reelign.files import whole as whole_file
 from reelign.generators.base import Generator
 from reelign.recipes.generation import Sampling
+from reelign.recipes.watch_files import FOLDER, WatchFiles, fingerprint
 from reelign.recipes.watch_grid import write_grid
 from reelign.recipes.watch_looking import DISTANCE, Looker, fixed_seeds
 from reelign.recipes.watch_settings import WatchSettings
-from reelign.records import Workspace, content_key
+from reelign.records import Workspace
 from reelign.rewards.base import Reward
 from reelign.rewards.compose import Composed
 from reelign.rewards.judging import refuse_relative
 from reelign.rewards.opening import open_reward
 from reelign.training.caches import cached_sides
-from reelign.training.looks import Look, read_look, write_look
+from reelign.training.looks import Look
 from reelign.training.parting import Alarm, alarms, standing
 from reelign.training.policy import Policy
-from reelign.training.ranks import bits
-from reelign.training.sharding import whole
 from reelign.training.trackers import Trackers
 
 __all__ = ["Look", "Watch", "WatchSettings", "make_watch"]
-
-FOLDER = "watch"
-"""Of the run: a file a look, and the weights of the best ones."""
-WEIGHTS = "weights.safetensors"
-KEPT = 4
-"""Best looks whose weights are kept, the newest; a run that goes on from an older checkpoint finds the last ones."""
 
 
 class Watch:
@@ -56,7 +45,8 @@ class Watch:
     def __init__(self, looker: Looker, folder: Path, title: str) -> None:
         self.looker = looker
         self.settings = looker.settings
-        self.folder = folder / FOLDER
+        self.files = WatchFiles(folder, looker.key)
+        self.folder = self.files.folder
         self.samples = folder / "samples" / FOLDER
         self.title = title
         self.trackers: Trackers | None = None
@@ -76,11 +66,11 @@ class Watch:
     @property
     def best(self) -> Path | None:
         """The folder with the adapter of the best look, as `load_adapter` takes it; None before the first look."""
-        return None if self.best_step is None else self._best_folder(self.best_step)
+        return None if self.best_step is None else self.files.best(self.best_step)
 
     def begin(self, policy: Policy) -> None:
         """The base's look, and the first of the policy; once a run, before its first step."""
-        if self.settings.every and not self._file(0).exists():
+        if self.settings.every and not self.files.look(0).exists():
             self._judge(0, policy)
 
     def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
@@ -94,15 +84,15 @@ class Watch:
 
     def base_look(self, policy: Policy) -> Look:
         """What the base's videos score, at the same prompts and seeds."""
-        path = self.folder / "base.json"
+        path = self.files.base
         if self._base is None and path.exists():
-            self._base = self._kept(path)
+            self._base = self.files.kept(path)
         if self._base is None:
             self._base, shown = self.looker.take(policy, "base", 0)
             _check_scored(self._base)
             if policy.ranks.main:
                 self._write_grid("base", shown)
-                write_look(path, self._base, setup=self.looker.key)
+                self.files.write(path, self._base)
         return self._base
 
     def restore(self, policy: Policy) -> bool:
@@ -111,14 +101,9 @@ class Watch:
         Returns:
             Whether it did; the recipe calls it after training and before it saves.
         """
-        if self.reason is None or self.settings.action != "roll_back" or self.best is None:
+        if self.reason is None or self.settings.action != "roll_back" or self.best_step is None:
             return False
-        path = self.best / WEIGHTS
-        if not path.exists():
-            raise ReelignError(
-                f"The weights of the best look are gone: {path}.", "Begin the run anew under another name, run=NAME."
-            )
-        policy.load_state_dict(load_file(path))
+        self.files.restore(policy, self.best_step)
         return True
 
     def verdict(self) -> str | None:
@@ -130,7 +115,7 @@ class Watch:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.looks, self.best_step = list(state["looks"]), state["best"]
         self.alarmed, self.reason = state["alarmed"], state["reason"]
-        self._best = None if self.best_step is None else self._kept(self._file(self.best_step))
+        self._best = None if self.best_step is None else self.files.kept(self.files.look(self.best_step))
 
     def _judge(self, step: int, policy: Policy) -> dict[str, float]:
         """One look, what is wrong with it, and what follows."""
@@ -145,7 +130,7 @@ class Watch:
             found = alarms(look, self._best, base, level=self.settings.level, looks=count, bands=bands)
         if self._best is None or standing(look, base) > standing(self._best, base):
             self._best, self.best_step = look, step
-            self._keep_weights(policy, step)
+            self.files.keep_weights(policy, step)
         self.alarmed = self.alarmed + 1 if found else 0
         if found and policy.ranks.main:
             tqdm.write(f"{self.title}: at step {step}, {'; '.join(alarm.what for alarm in found)}")
@@ -162,10 +147,10 @@ class Watch:
         }
 
     def _look(self, policy: Policy, step: int) -> Look:
-        weights = _fingerprint(policy)
+        weights = fingerprint(policy)
         if self._last is not None and self._last[0] == weights:
             look, shown = Look(step, self._last[1].prompts, self._last[1].scores), self._last[2]
-        elif step >= 0 and (kept := self._same(step, weights)) is not None:
+        elif step >= 0 and (kept := self.files.same(step, weights)) is not None:
             look, shown = kept, {}
         elif self._base is not None and self.looker.is_base(policy):
             look, shown = Look(step, self._base.prompts, self._base.scores), {}
@@ -174,52 +159,18 @@ class Watch:
         self._last = (weights, look, shown)
         return look
 
-    def _same(self, step: int, weights: str) -> Look | None:
-        """The kept look of a step, where it was of the same weights, prompts and rewards."""
-        if not self._file(step).exists():
-            return None
-        look, kept = read_look(self._file(step))
-        return look if (kept.get("weights"), kept.get("setup")) == (weights, self.looker.key) else None
-
-    def _kept(self, path: Path) -> Look:
-        """A look that this run must have made.
-
-        Raises:
-            ReelignError: it is gone, or was made with other prompts or rewards.
-        """
-        look, kept = read_look(path)
-        if kept.get("setup") != self.looker.key:
-            raise ReelignError(
-                f"The look {path} was made of other prompts, sizes or rewards than the watch now has.",
-                "Go on with the settings under watch that the run began with, or name it anew: run=NAME.",
-            )
-        return look
-
     def _write(self, step: int, policy: Policy, look: Look, found: list[Alarm]) -> None:
         """Grid first: a look whose file is there is whole."""
         assert self._last is not None
         self._write_grid(f"step-{step:06d}", self._last[2], step)
         told = [{"kind": alarm.kind, "name": alarm.name, "what": alarm.what} for alarm in found]
         further = {"alarms": told, "best": self.best_step, "stopped": self.reason}
-        write_look(self._file(step), look, weights=self._last[0], setup=self.looker.key, **further)
+        self.files.write(self.files.look(step), look, weights=self._last[0], **further)
 
     def _write_grid(self, name: str, shown: dict[int, Tensor], step: int = 0) -> None:
         made = write_grid(self.samples, name, shown, self.looker.prompts, self.looker.sampling.fps)
         if made is not None and self.trackers is not None:
             self.trackers.video(step, "watch/grid", made, f"base above, step {step} below")
-
-    def _keep_weights(self, policy: Policy, step: int) -> None:
-        folder = self._best_folder(step)
-        with policy.using("average"):
-            weights = whole(policy.state_dict())
-            policy.save(folder)
-        if not policy.ranks.main:
-            return
-        with whole_file(folder / WEIGHTS) as beside:
-            save_file({name: each.cpu().contiguous() for name, each in weights.items()}, beside)
-        others = sorted(path for path in self.folder.glob("best-*") if path != folder)
-        for old in others[: max(0, len(others) + 1 - KEPT)]:
-            shutil.rmtree(old)
 
     def _band(self, name: str) -> tuple[float, float] | None:
         """A base has no distance from itself to take shares of."""
@@ -228,12 +179,6 @@ class Watch:
     def _reason(self, step: int, found: list[Alarm]) -> str:
         done = f"; the run ends at its best look, step {self.best_step}" if self.settings.action == "roll_back" else ""
         return f"the watch gave alarm at {self.alarmed} looks in a row: {found[0].what}, at step {step}{done}"
-
-    def _file(self, step: int) -> Path:
-        return self.folder / f"step-{step:06d}.json"
-
-    def _best_folder(self, step: int) -> Path:
-        return self.folder / f"best-{step:06d}"
 
 
 def make_watch(
@@ -312,11 +257,3 @@ def _check_scored(base: Look) -> None:
                 "prompts at least.",
                 "Leave that reward out under watch, or name prompts that it can score.",
             )
-
-
-def _fingerprint(policy: Policy) -> str:
-    """Changes with the weights that are looked at; the same on all ranks."""
-    with policy.using("average"):
-        weights: dict[str, Tensor] = whole(policy.state_dict())
-    sums = torch.stack([bits(each) for each in weights.values()])
-    return content_key(list(weights), sums.tolist())
