@@ -16,6 +16,7 @@ from reelign import latent_stages, searching, stages
 from reelign.cli.options import guide_layers, weight_lists
 from reelign.cli.sample import told
 from reelign.errors import ReelignError
+from reelign.evaluation.report import headline
 from reelign.generators import VideoSize, load_generator
 from reelign.recipes.best_of import BestOfSettings
 from reelign.records import Workspace
@@ -85,6 +86,7 @@ def test_guided_evaluation_compares_the_same_noise_without_and_with_guidance(roo
     assert [seeds[each] for each in kept["unguided"]] == [seeds[each] for each in kept["guided"]]
     assert not set(kept["unguided"]) & set(kept["guided"])
     assert done.comparison.pairs == 4
+    assert headline(done.comparison, done.what).startswith("Guidance ")
     # Guided videos are no candidates beside the base's own.
     label = latent_stages.guide_label(latent_stages.located(workspace, GuideSettings(**guide)))
     assert {video.adapter for video in workspace.videos("held_out")} == {"", label}

@@ -23,7 +23,7 @@ def evaluate(
     from reelign.evaluation.report import headline
 
     done = stages.evaluate(workspace, layers=guide_layers(settings, guide, latent_reward))
-    print(headline(done.comparison))
+    print(headline(done.comparison, done.what))
     for name, each in done.comparison.dimensions.items():
         print(f"  {name}: {each.base:.3f} -> {each.aligned:.3f}  {each.gain:+.3f} [{each.low:+.3f}, {each.high:+.3f}]")
     for name, (base, aligned) in done.measures.items():

@@ -83,6 +83,8 @@ class Evaluated:
     """Name -> (base, aligned)."""
     base_scores: dict[str, Tensor] = field(repr=False)
     aligned_scores: dict[str, Tensor] = field(repr=False)
+    what: str = "Alignment"
+    """That is compared with its absence, as a sentence about it begins."""
 
 
 def load_scorer(spec: str, reward: RewardUse | None = None) -> Scorer:
@@ -145,7 +147,9 @@ def evaluate(workspace: Workspace, base: list[Video], aligned: list[Video], sett
         resamples=settings.resamples,
         generator=generator_from(settings.seed, "bootstrap"),
     )
-    return Evaluated(comparison, _measured(settings, workspace, before, after, text), scores[0], scores[1])
+    measures = _measured(settings, workspace, before, after, text)
+    what = "Guidance" if settings.guide.active else "Alignment"
+    return Evaluated(comparison, measures, scores[0], scores[1], what)
 
 
 def score_recorded(workspace: Workspace, videos: Sequence[Video], scorer: str, reward: RewardUse) -> dict[str, Tensor]:

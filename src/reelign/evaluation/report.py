@@ -123,12 +123,12 @@ def render(report: Report) -> str:
     )
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: Comparison, what: str = "Alignment") -> str:
     """The finding in one sentence, with its interval."""
     verb = "raised" if comparison.low > 0 else "lowered" if comparison.high < 0 else "did not clearly change"
     amount = f"by {abs(comparison.gain):.3f}" if verb != "did not clearly change" else f"({_signed(comparison.gain)})"
     return (
-        f"Alignment {verb} the mean reward {amount}, from {comparison.base:.3f} to {comparison.aligned:.3f}; "
+        f"{what} {verb} the mean reward {amount}, from {comparison.base:.3f} to {comparison.aligned:.3f}; "
         f"the {100 * comparison.level:.0f} % interval of the gain is "
         f"{_signed(comparison.low)} to {_signed(comparison.high)}."
     )
