@@ -110,8 +110,8 @@ def test_a_pipeline_that_reads_no_prompt_is_called_without_one(tmp_path: Path) -
     kept = json.loads(path.read_text())
     path.write_text(json.dumps({**kept, "call": {**kept["call"], "reads_prompts": False}}))
     lines = publishing.usage_lines(Workspace.open(own), "align", HELD_OUT[0])
-    assert "pipe(num_frames=" in lines
-    assert "prompt=" not in lines
+    assert "frames = pipe(" in lines
+    assert "pipe(prompt=" not in lines
 
 
 def test_push_to_a_folder_leaves_adapter_config_card_and_videos(tmp_path: Path) -> None:
