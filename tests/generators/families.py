@@ -19,6 +19,7 @@ from generators.tiny_animatediff import save_animatediff
 from generators.tiny_cogvideox import save_cogvideox15, save_cogvideox_i2v
 from generators.tiny_hunyuan import save_hunyuan
 from generators.tiny_hunyuan15 import SIDE, save_hunyuan15
+from generators.tiny_hunyuan_i2v import save_hunyuan_i2v
 from generators.tiny_ltx import save_ltx
 from generators.tiny_mochi import save_mochi
 from generators.tiny_opensora import save_opensora
@@ -43,6 +44,8 @@ class Family:
     table: bool = False
     """Whether its noise levels are a DDPM table."""
     slow: bool = False
+    rate: float = 2e-2
+    """Of learning, in the steps of its tests."""
     bound: float = 2e-6
     """Of its samples' difference from its pipeline's, over the largest value."""
     pixel_bound: float = 2e-5
@@ -62,7 +65,7 @@ FRAMES = VideoSize(4, 16, 16)
 LTX_SIZE = VideoSize(9, 64, 32)
 
 # VideoCrafter2's released layout fixes widths of 64, which round further; Stable Video Diffusion starts at 700 times
-# the video, whose rounding is left in what is made.
+# the video, whose rounding is left in what is made; a decode makes 4e-5 of that of HunyuanVideo I2V.
 FAMILIES = {
     "wan": Family(save_wan, guided=1e-3),
     "wan-i2v": Family(save_wan_i2v, image=True, guided=1e-3),
@@ -77,8 +80,9 @@ FAMILIES = {
     "modelscope": Family(save_modelscope, FRAMES, table=True),
     "animatediff": Family(save_animatediff, FRAMES, table=True),
     "videocrafter2": Family(save_videocrafter2, FRAMES, table=True, slow=True, bound=5e-6),
-    "svd": Family(save_svd, VideoSize(3, 16, 16), image=True, bound=1e-4, pixel_bound=2e-3),
+    "svd": Family(save_svd, VideoSize(3, 16, 16), image=True, bound=1e-4, pixel_bound=2e-3, rate=6e-2),
     "hunyuan": Family(save_hunyuan),
+    "hunyuan-i2v": Family(lambda folder: save_hunyuan_i2v(folder, kind="token_replace"), image=True, pixel_bound=1e-4),
     "hunyuan15": Family(save_hunyuan15),
     "hunyuan15-i2v": Family(lambda folder: save_hunyuan15(folder, image=True), VideoSize(9, SIDE, SIDE), image=True),
     "ltx": Family(save_ltx, LTX_SIZE),

@@ -21,9 +21,17 @@ SHIFT, SCALE = torch.tensor([-0.10, 0.34, 0.27, 0.98]), torch.tensor([3.85, 2.32
 
 @torch.no_grad()
 def published_sample(
-    pipeline: Any, prompts: list[str], noise: Tensor, size: VideoSize, steps: int, scale: float
+    pipeline: Any,
+    prompts: list[str],
+    noise: Tensor,
+    size: VideoSize,
+    steps: int,
+    scale: float,
+    first: Tensor | None = None,
 ) -> Tensor:
     """Latents (B, C, F, H, W): over the prompts and over no text, with the prompts' mask, at each of the shifted times.
+
+    A `first` latent frame (B, C, 1, H, W) that is given is put in at every step and told to bear no noise.
 
     Published code joins the two sides in one batch; here they are two, for the same rounding as ours.
     """
@@ -42,7 +50,9 @@ def published_sample(
     even = [1 - step / steps for step in range(steps)]
     times = [ratio * time / (1 + (ratio - 1) * time) for time in even]
     latents, rows = noise, len(prompts)
+    noisy = None if first is None else torch.arange(noise.shape[2])[None].expand(rows, -1) > 0
     for now, after in itertools.pairwise([*times, 0.0]):
+        latents = latents if first is None else torch.cat([first, latents[:, :, 1:]], dim=2)
         prompted, unprompted = (
             transformer(
                 latents,
@@ -52,11 +62,12 @@ def published_sample(
                 torch.full((rows,), 120.0 if size.num_frames == 1 else 24.0),
                 size.height,
                 size.width,
+                noisy,
             )[0].chunk(2, dim=1)[0]
             for side in (text, no_text)
         )
         latents = latents + (now - after) * (unprompted + scale * (prompted - unprompted))
-    return latents
+    return latents if first is None else torch.cat([first, latents[:, :, 1:]], dim=2)
 
 
 @torch.no_grad()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import ClassifierFreeGuidance
+from diffusers import ClassifierFreeGuidance, WanImageToVideoPipeline
 from torch import Tensor
 
+from generators.families import PROMPTS
 from generators.opensora_reference import published_latents, published_pixels, published_sample
-from reelign.diffusion.paths import RectifiedFlow
+from reelign.diffusion.paths import EDM, RectifiedFlow
 from reelign.diffusion.samplers import initial_noise
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize
+from reelign.generators.decoding.ltx import DECODE_SEED
+from reelign.generators.pictures import as_pictures
+from reelign.generators.svd import NOISE_SEED
 
-PROMPTS = ["a red square moves left", "a disc"]
 SEEDS = [3, 4]
 STEPS = 4
 STANDARD = {"latents_mean": 0.0, "latents_std": 1.0}
@@ -22,7 +25,7 @@ STANDARD = {"latents_mean": 0.0, "latents_std": 1.0}
 
 def frames_first(pipeline: Any) -> bool:
     """Whether the pipeline holds latents as (B, F, C, H, W)."""
-    return type(pipeline).__name__ == "CogVideoXPipeline"
+    return type(pipeline).__name__.startswith(("CogVideoX", "StableVideoDiffusion"))
 
 
 def is_opensora(pipeline: Any) -> bool:
@@ -39,7 +42,7 @@ def as_held(pipeline: Any, latents: Tensor) -> Tensor:
 
 def as_latents(pipeline: Any, held: Tensor, shape: Sequence[int]) -> Tensor:
     """The other way, to (B, *shape)."""
-    if type(pipeline).__name__.startswith("LTX"):
+    if type(pipeline).__name__.startswith("LTX") and held.ndim == 3:
         return held.transpose(1, 2).reshape(-1, *shape)
     return held.transpose(1, 2) if frames_first(pipeline) else held
 
@@ -51,32 +54,69 @@ def by_pipeline(
     scale: float,
     output: str = "latent",
     *,
+    images: Tensor | None = None,
     further: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Two videos, or their latents (B, C, F, H, W), by the pipeline's own call."""
-    noise = initial_noise((len(SEEDS), *generator.latent_shape(size)), SEEDS, "cpu")
+    """Two videos, or their latents (B, C, F, H, W), by the pipeline's own call; with an image for each, one by one."""
+    shape = generator.latent_shape(size)
+    noise = initial_noise((len(SEEDS), *shape), SEEDS, "cpu")
     one_by_one(pipeline.vae)
     for length in ("tokenizer_max_length", "tokenizer_2_max_length"):
         if hasattr(pipeline, length):  # of text that is masked past its own; a miniature's has fewer tokens
             setattr(pipeline, length, getattr(generator.pipeline, length))
     if is_opensora(pipeline):
-        latents = published_sample(pipeline, PROMPTS, noise, size, STEPS, scale)
+        given = None if images is None else opensora_first(pipeline, images, size)
+        latents = published_sample(pipeline, PROMPTS, noise, size, STEPS, scale, given)
         pixels = latents if output == "latent" else published_pixels(pipeline, latents)
         return latents if output == "latent" else (pixels / 2 + 0.5).clamp(0, 1).transpose(1, 2)
-    frames: Tensor = pipeline(
-        prompt=PROMPTS,
-        negative_prompt=[""] * len(PROMPTS),
-        num_frames=size.num_frames,
-        height=size.height,
-        width=size.width,
-        num_inference_steps=STEPS,
-        **guided_at(pipeline, scale),
-        latents=as_held(pipeline, noise),
-        output_type=output,
-        **generator.call_arguments,
-        **(further or {}),
-    ).frames
-    return as_latents(pipeline, frames, generator.latent_shape(size)) if output == "latent" else frames
+    place = {"num_frames": size.num_frames, "height": size.height, "width": size.width, "num_inference_steps": STEPS}
+    shared = {**place, **guided_at(pipeline, scale), "output_type": output, **generator.call_arguments}
+    rows = [slice(0, 2)] if images is None else [slice(0, 1), slice(1, 2)]
+    found = []
+    for row in rows:
+        call = {**shared, "prompt": PROMPTS[row], "negative_prompt": [""] * len(PROMPTS[row])}
+        call |= {"latents": as_held(pipeline, noise[row]), **(further or {})}
+        if images is not None:
+            called, call = going_on(pipeline, generator, size, images[row], SEEDS[row][0], call)
+        else:
+            called = pipeline
+        frames = called(**call).frames
+        found.append(as_latents(pipeline, frames, shape) if output == "latent" else frames)
+    return torch.cat(found)
+
+
+def going_on(
+    pipeline: Any, generator: Generator, size: VideoSize, image: Tensor, seed: int, call: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The pipeline that makes a clip of an image (1, 3, H, W), and how it is called."""
+    name = type(pipeline).__name__
+    call = {**call, "image": as_pictures(image)[0]}
+    if name == "WanPipeline":  # TI2V-5B's parts under the class for images
+        shared = {part: each for part, each in pipeline.components.items() if not part.startswith("image_")}
+        pipeline = WanImageToVideoPipeline(**shared, expand_timesteps=True)
+        pipeline.set_progress_bar_config(disable=True)
+    elif name == "StableVideoDiffusionPipeline":
+        del call["prompt"], call["negative_prompt"]
+        call["max_guidance_scale"] = call.pop("guidance_scale")
+        call["generator"] = torch.Generator().manual_seed(NOISE_SEED)
+    elif name == "HunyuanVideo15ImageToVideoPipeline":  # it goes by the image's own shape
+        del call["height"], call["width"]
+        call["image"] = as_pictures(image)[0]
+    elif name == "LTXImageToVideoPipeline":  # where noise is handed in, the frame is taken to be in it
+        start = initial_noise((1, *generator.latent_shape(size)), [seed], "cpu")
+        start[:, :, :1] = generator.encode_condition(image, size)["first_latents"]
+        call["latents"] = as_held(pipeline, start)
+    elif name == "LTXConditionPipeline":  # it draws its noise itself: a video's from its own seed, as here
+        del call["latents"]
+        call["generator"] = [torch.Generator().manual_seed(seed)]
+    return pipeline, call
+
+
+def opensora_first(pipeline: Any, images: Tensor, size: VideoSize) -> Tensor:
+    """The latents of first frames (B, 3, H, W), cut to the clips' shape by the pipeline's processor."""
+    place = {"height": size.height, "width": size.width, "resize_mode": "crop"}
+    pixels = pipeline.video_processor.preprocess(as_pictures(images), **place)
+    return published_latents(pipeline, pixels[:, :, None])
 
 
 def guided_at(pipeline: Any, scale: float) -> dict[str, float]:
@@ -93,10 +133,12 @@ def one_by_one(vae: Any) -> None:
         vae.enable_slicing()
 
 
-def by_reelign(generator: Generator, size: VideoSize, scale: float) -> Tensor:
-    """The latents of the same two videos by our own loop."""
-    guidance = Guidance(scale, generator.encode_prompts([""] * len(PROMPTS)))
-    return generator.sample(generator.encode_prompts(PROMPTS), SEEDS, size, steps=STEPS, guidance=guidance)
+def by_reelign(
+    generator: Generator, size: VideoSize, scale: float, told: tuple[Conditioning, Conditioning] | None = None
+) -> Tensor:
+    """The latents of the same two videos by our own loop, of text alone where both sides are not given."""
+    own, negative = told or (generator.encode_prompts(PROMPTS), generator.encode_prompts([""] * len(PROMPTS)))
+    return generator.sample(own, SEEDS, size, steps=STEPS, guidance=Guidance(scale, negative))
 
 
 def assert_close(ours: Tensor, theirs: Tensor, bound: float = 2e-6) -> None:
@@ -126,8 +168,18 @@ def own_pixels(pipeline: Any, latents: Tensor) -> Tensor:
         one_by_one(pipeline.vae)
         mean, std = statistics(pipeline.vae)
         raw = latents * std / pipeline.vae.config.get("scaling_factor", 1) + mean
-        return pipeline.vae.decode(raw).sample  # type: ignore[no-any-return]
-    return pipeline.decode_latents(as_held(pipeline, latents[:, :, padding(pipeline) :]))  # type: ignore[no-any-return]
+        if not pipeline.vae.config.get("timestep_conditioning"):
+            return pipeline.vae.decode(raw).sample  # type: ignore[no-any-return]
+        noise = torch.randn(raw.shape[1:], generator=torch.Generator().manual_seed(DECODE_SEED)).to(raw)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(DECODE_SEED)
+            told = raw.new_full((len(raw),), 0.05)
+            return pipeline.vae.decode(0.975 * raw + 0.025 * noise, told).sample  # type: ignore[no-any-return]
+    held = as_held(pipeline, latents[:, :, padding(pipeline) :])
+    if type(pipeline).__name__ == "StableVideoDiffusionPipeline":
+        frames = held.shape[1]  # at a time as many as a clip has, as in its call: more would be taken for one clip's
+        return pipeline.decode_latents(held, frames, frames)  # type: ignore[no-any-return]
+    return pipeline.decode_latents(held)  # type: ignore[no-any-return]
 
 
 def padding(pipeline: Any) -> int:
@@ -157,13 +209,19 @@ def timesteps_at(generator: Generator, sigma: Tensor) -> Tensor:
         if is_opensora(generator.pipeline):
             return sigma * 1000
         return sigma * generator.pipeline.scheduler.config.num_train_timesteps
+    if isinstance(generator.path, EDM):
+        return 0.25 * (sigma / (1 - sigma)).log()
     return generator.path.timestep(sigma)  # type: ignore[attr-defined,no-any-return]
 
 
 def training_pair(generator: Generator, latents: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
     """What the family's pretraining feeds, (B, C, F, H, W), and what it asks for."""
+    level = sigma[:, None, None, None, None]
+    if isinstance(generator.path, EDM):  # of unit variance; its network says v
+        ratio = level / (1 - level)
+        norm = (1 + ratio**2).sqrt()
+        return (latents + ratio * noise) / norm, (noise - ratio * latents) / norm
     if isinstance(generator.path, RectifiedFlow):
-        level = sigma[:, None, None, None, None]
         # Mochi's output, and Open-Sora's, point from noise to video.
         forward = runs_from_noise(generator) or is_opensora(generator.pipeline)
         target = latents - noise if forward else noise - latents
@@ -176,40 +234,134 @@ def training_pair(generator: Generator, latents: Tensor, noise: Tensor, sigma: T
 
 def said_by(generator: Generator, fed: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
     """What the family's denoiser says, (B, C, F, H, W), asked as its pipeline asks it."""
-    pipeline, embeds = generator.pipeline, conditioning["prompt_embeds"]
-    name = type(pipeline).__name__
-    if name == "CogVideoXPipeline":
-        rotary = generator._rotary_embeddings(fed)  # type: ignore[attr-defined]
-        said: Tensor = pipeline.transformer(
-            fed.transpose(1, 2), embeds, timesteps, image_rotary_emb=rotary, return_dict=False
-        )[0].transpose(1, 2)
-    elif name == "HunyuanVideoPipeline":
-        mask, pooled = conditioning["prompt_attention_mask"], conditioning["pooled_prompt_embeds"]
-        guidance = torch.full_like(timesteps, 1000.0)
-        said = pipeline.transformer(fed, timesteps, embeds, mask, pooled, guidance, return_dict=False)[0]
-    elif name == "HunyuanVideo15Pipeline":
-        names = ("prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
-        mask, embeds_2, mask_2 = (conditioning[each] for each in names)
-        fed = torch.cat([fed, torch.zeros_like(fed), torch.zeros_like(fed[:, :1])], dim=1)
-        said = pipeline.transformer(
-            *(fed, timesteps, embeds, mask, None, embeds_2, mask_2, torch.zeros(len(fed), 729, 8)), return_dict=False
-        )[0]
-    elif name == "LTXPipeline":
-        mask, (frames, height, width) = conditioning["prompt_attention_mask"], fed.shape[2:]
-        place = {"num_frames": frames, "height": height, "width": width, "rope_interpolation_scale": (8 / 25, 32, 32)}
-        tokens = pipeline.transformer(as_held(pipeline, fed), embeds, timesteps, mask, **place, return_dict=False)[0]
-        said = as_latents(pipeline, tokens, fed.shape[1:])
-    elif is_opensora(pipeline):
-        mask, fps = conditioning["prompt_attention_mask"], torch.full((len(fed),), 24.0)
-        height, width = (2 * side for side in fed.shape[3:])
-        said = pipeline.transformer(fed, timesteps, embeds, mask, fps, height, width)[0][:, :4]
-    elif name == "WanPipeline":
-        said = pipeline.transformer(fed, timesteps, embeds, return_dict=False)[0]
-    elif name == "MochiPipeline":
-        mask = conditioning["prompt_attention_mask"]
-        said = pipeline.transformer(fed, embeds, timesteps, mask, return_dict=False)[0]
-    else:
-        if name == "AnimateDiffPipeline":
-            embeds = embeds.repeat_interleave(fed.shape[2], dim=0)
-        said = pipeline.unet(fed, timesteps, embeds, return_dict=False)[0]
-    return said
+    pipeline = generator.pipeline
+    ask = next(each for start, each in ASKED.items() if type(pipeline).__name__.startswith(start))
+    return ask(generator, pipeline, fed, timesteps, conditioning)
+
+
+def put_first(fed: Tensor, first: Tensor) -> Tensor:
+    """With a given first latent frame (B, C, 1, H, W)."""
+    return torch.cat([first, fed[:, :, 1:]], dim=2)
+
+
+def alone(first: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """A first latent frame before zeros, as (B, C, F, H, W) of its own channels, and where it is, (B, 1, F, H, W)."""
+    clip = torch.zeros(len(like), first.shape[1], *like.shape[2:])
+    clip[:, :, :1] = first
+    where = torch.zeros_like(clip[:, :1])
+    where[:, :, 0] = 1
+    return clip, where
+
+
+def asked_cogvideox(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    rotary, offset = generator._rotary_embeddings(fed), None
+    if "image_latents" in given.tensors:
+        fed = torch.cat([fed, alone(given["image_latents"], fed)[0]], dim=1)
+        offset = torch.tensor([2.0]) if pipeline.transformer.config.ofs_embed_dim else None
+    said: Tensor = pipeline.transformer(
+        fed.transpose(1, 2), given["prompt_embeds"], timesteps, ofs=offset, image_rotary_emb=rotary, return_dict=False
+    )[0]
+    return said.transpose(1, 2)
+
+
+def asked_hunyuan(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    mask, pooled = given["prompt_attention_mask"], given["pooled_prompt_embeds"]
+    guidance = torch.full_like(timesteps, 1000.0)
+    if "first_latents" in given.tensors:  # whose tokens the transformer itself tells time 0
+        fed = put_first(fed, given["first_latents"])
+    return pipeline.transformer(  # type: ignore[no-any-return]
+        fed, timesteps, given["prompt_embeds"], mask, pooled, guidance, return_dict=False
+    )[0]
+
+
+def asked_hunyuan15(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
+    embeds, mask, embeds_2, mask_2 = (given[each] for each in names)
+    beside = torch.zeros_like(torch.cat([fed, fed[:, :1]], dim=1))
+    seen = given.tensors.get("image_embeds", torch.zeros(len(fed), 729, 8))
+    if "first_latents" in given.tensors:
+        beside = torch.cat(alone(given["first_latents"], fed), dim=1)
+    return pipeline.transformer(  # type: ignore[no-any-return]
+        torch.cat([fed, beside], dim=1), timesteps, embeds, mask, None, embeds_2, mask_2, seen, return_dict=False
+    )[0]
+
+
+def asked_ltx(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    mask, (frames, height, width) = given["prompt_attention_mask"], fed.shape[2:]
+    place = {"num_frames": frames, "height": height, "width": width, "rope_interpolation_scale": (8 / 25, 32, 32)}
+    if type(pipeline).__name__ == "LTXConditionPipeline":
+        place = generator.positions(fed.shape, fed.device)
+    if "first_latents" in given.tensors:
+        fed = put_first(fed, given["first_latents"])
+        timesteps = timesteps[:, None] * (torch.arange(frames * height * width) >= height * width)
+    tokens = pipeline.transformer(
+        as_held(pipeline, fed), given["prompt_embeds"], timesteps, mask, **place, return_dict=False
+    )[0]
+    return as_latents(pipeline, tokens, fed.shape[1:])
+
+
+def asked_opensora(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    mask, fps = given["prompt_attention_mask"], torch.full((len(fed),), 24.0)
+    height, width = (2 * side for side in fed.shape[3:])
+    noisy = None
+    if "first_latents" in given.tensors:
+        fed = put_first(fed, given["first_latents"])
+        noisy = (torch.arange(fed.shape[2]) > 0).expand(len(fed), -1)
+    said = pipeline.transformer(fed, timesteps, given["prompt_embeds"], mask, fps, height, width, noisy)[0]
+    return said[:, :4]  # type: ignore[no-any-return]
+
+
+def asked_wan(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    further, boundary = {}, pipeline.config.boundary_ratio
+    if "image_latents" in given.tensors:
+        where = alone(given["image_latents"][:, :, :1], fed)[1].expand(-1, 4, -1, -1, -1)
+        fed = torch.cat([fed, where, given["image_latents"]], dim=1)
+        further = {"encoder_hidden_states_image": given.tensors.get("image_embeds")}
+    each_token = timesteps
+    if "first_latents" in given.tensors:
+        fed = put_first(fed, given["first_latents"])
+        tokens = fed.shape[2:].numel() // 4
+        each_token = timesteps[:, None] * (torch.arange(tokens) >= tokens // fed.shape[2])
+    said = [
+        denoiser(fed, each_token, given["prompt_embeds"], return_dict=False, **further)[0]
+        for denoiser in generator.denoisers.values()
+    ]
+    high = timesteps >= 1000 * (boundary or 0)
+    return torch.where(high[:, None, None, None, None], said[0], said[-1])
+
+
+def asked_mochi(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    mask = given["prompt_attention_mask"]
+    return pipeline.transformer(  # type: ignore[no-any-return]
+        fed, given["prompt_embeds"], timesteps, mask, return_dict=False
+    )[0]
+
+
+def asked_svd(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    image = given["image_latents"][:, :, None].expand_as(fed)
+    told = torch.tensor([[6, 127, 0.02]] * len(fed))
+    said: Tensor = pipeline.unet(
+        torch.cat([fed, image], dim=1).transpose(1, 2), timesteps, given["image_embeds"], told, return_dict=False
+    )[0]
+    return said.transpose(1, 2)
+
+
+def asked_frames(generator: Any, pipeline: Any, fed: Tensor, timesteps: Tensor, given: Conditioning) -> Tensor:
+    embeds = given["prompt_embeds"]
+    if type(pipeline).__name__ == "AnimateDiffPipeline":
+        embeds = embeds.repeat_interleave(fed.shape[2], dim=0)
+    return pipeline.unet(fed, timesteps, embeds, return_dict=False)[0]  # type: ignore[no-any-return]
+
+
+ASKED: dict[str, Callable[[Any, Any, Tensor, Tensor, Conditioning], Tensor]] = {
+    "CogVideoX": asked_cogvideox,
+    "HunyuanVideo15": asked_hunyuan15,
+    "HunyuanVideo": asked_hunyuan,
+    "LTX": asked_ltx,
+    "OpenSora": asked_opensora,
+    "Wan": asked_wan,
+    "Mochi": asked_mochi,
+    "StableVideoDiffusion": asked_svd,
+    "": asked_frames,
+}
+"""By how the pipeline's class name begins."""

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from generators.pipelines import PROMPTS, assert_close, by_pipeline, by_reelign
+from generators.pipelines import assert_close, by_pipeline, by_reelign
 from generators.tiny_animatediff import PLACES
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.training import LoRA, Policy
-from reelign.training.errors import make_draw, velocity_errors
 
 
 @pytest.fixture
@@ -38,25 +37,8 @@ def test_the_table_is_linear_in_beta(animatediff: Generator) -> None:
         assert abs(float(level) - float(expected)) < 1e-5
 
 
-def test_the_adapter_is_on_motion_and_image_layers_and_gradients_reach_all_of_it(
-    family_folders: dict[str, Path],
-) -> None:
-    generator = load_generator(str(family_folders["animatediff"]))
-    policy = Policy(generator, LoRA(rank=2))
-    for name, parameter in policy.parameters.items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
-    latents = torch.randn(2, *generator.latent_shape(VideoSize(4, 16, 16)))
-    draw = make_draw(
-        latents.shape,
-        path=generator.path,
-        distribution="uniform",
-        shift=1.0,
-        generator=torch.Generator().manual_seed(0),
-        device=torch.device("cpu"),
-    )
-    velocity_errors(policy, latents, generator.encode_prompts(PROMPTS), draw)["policy"].mean().backward()
+def test_the_adapter_is_on_motion_and_image_layers(family_folders: dict[str, Path]) -> None:
+    """That gradients reach all of it is every family's test."""
+    policy = Policy(load_generator(str(family_folders["animatediff"]), encoders=False), LoRA(rank=2))
     assert any("motion_modules" in name for name in policy.parameters)
     assert any("attentions" in name for name in policy.parameters)
-    idle = [name for name, each in policy.parameters.items() if each.grad is None or not each.grad.any()]
-    assert idle == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ from torch import Tensor
 from generators.pipelines import PROMPTS, SEEDS, STEPS, assert_close
 from generators.tiny_ltx import save_ltx
 from reelign.errors import ReelignError
-from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
-from reelign.generators.defaults import DEFAULTS_FILE
-from reelign.generators.ltx import FIRST
-from reelign.generators.pictures import as_pictures
+from reelign.generators import Generator, Guidance, VideoSize, load_generator
 
 SIZE = VideoSize(17, 64, 32)
 
@@ -53,25 +49,6 @@ def test_clips_of_text_alone_are_the_pipelines(folder: Path) -> None:
         videos = generator.decode(ours)
         assert videos.shape == (2, 17, 3, 64, 32)
         assert generator.encode(videos).shape == ours.shape
-
-
-def test_clips_from_a_first_frame_are_the_pipelines(folder: Path) -> None:
-    """With a posterior of next to no width, from which the pipeline draws; it gives all clips of a call one image."""
-    name = "reelign.generators.ltx_condition:LTXConditionImageToVideo"
-    (folder / DEFAULTS_FILE).write_text(json.dumps({"generator": name}))
-    try:
-        generator = load_generator(str(folder))
-    finally:
-        (folder / DEFAULTS_FILE).unlink()
-    last: Any = generator.pipeline.vae.encoder.conv_out.conv
-    last.weight.data[-1], last.bias.data[-1] = 0, -30.0
-    image = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    given = generator.encode_condition(image.expand(2, -1, -1, -1), SIZE)
-    guidance = Guidance(5.0, generator.encode_prompts(["", ""]).joined(given))
-    conditioning: Conditioning = generator.encode_prompts(PROMPTS).joined(given)
-    ours = generator.sample(conditioning, SEEDS, SIZE, steps=STEPS, guidance=guidance)
-    assert_close(ours, by_pipeline(generator, image=as_pictures(image)[0]))
-    torch.testing.assert_close(ours[:, :, :1], given[FIRST], rtol=0, atol=1e-5)
 
 
 def test_places_are_those_of_causal_frames(folder: Path) -> None:

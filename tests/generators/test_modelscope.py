@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, TextToVideoSDP
 
 from generators.pipelines import PROMPTS, assert_close, by_pipeline, by_reelign
 from reelign.errors import ReelignError
-from reelign.generators import Generator, Guidance, VideoSize, load_generator
+from reelign.generators import Generator, VideoSize, load_generator
 from reelign.training import LoRA, Policy
 
 SIZE = VideoSize(4, 16, 16)
@@ -109,34 +106,3 @@ def test_two_u_nets_do_not_share_their_adapters(folder: Path, modelscope: Genera
     Policy(load_generator(str(folder)), LoRA(rank=2))
     assert not any("lora_" in name for name, _ in modelscope.pipeline.unet.named_parameters())
     assert not hasattr(modelscope.pipeline.unet, "peft_config")
-
-
-def test_the_line_it_needs_lets_plain_diffusers_load_the_adapter(
-    modelscope: Generator, folder: Path, tmp_path: Path
-) -> None:
-    """In a process of its own, since the line gives diffusers' class another base."""
-    policy = Policy(load_generator(str(folder)), LoRA(rank=2))
-    with torch.no_grad():
-        for parameter in policy.parameters.values():
-            parameter.fill_(0.05)
-    policy.save(tmp_path / "adapter")
-    lines = [
-        "import sys, torch, diffusers",
-        f"pipe = diffusers.TextToVideoSDPipeline.from_pretrained({str(folder)!r})",
-        modelscope.adapter_line,
-        f"pipe.load_lora_weights({str(tmp_path / 'adapter')!r})",
-        "assert 'reelign' not in sys.modules and pipe.get_list_adapters()['unet']",
-        f"pipe = pipe({PROMPTS[0]!r}, num_frames=4, height=16, width=16, num_inference_steps=2, guidance_scale=5.0,"
-        " generator=torch.Generator().manual_seed(0), output_type='latent')",
-        f"torch.save(pipe.frames, {str(tmp_path / 'plain.pt')!r})",
-    ]
-    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    generator = policy.generator
-    own = generator.sample(
-        generator.encode_prompts(PROMPTS[:1]),
-        [0],
-        SIZE,
-        steps=2,
-        guidance=Guidance(5.0, generator.encode_prompts([""])),
-    )
-    assert_close(own, torch.load(tmp_path / "plain.pt"))

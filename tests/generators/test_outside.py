@@ -18,10 +18,9 @@ from diffusers import (
     SkyReelsV2Pipeline,
     SkyReelsV2Transformer3DModel,
 )
-from transformers import T5Config, T5EncoderModel
 
 from generators.pipelines import PROMPTS, SEEDS, STEPS, assert_close, by_reelign
-from generators.tiny import WORDS, awake, tokenizer
+from generators.tiny import awake, t5_text, tokenizer
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
@@ -49,12 +48,11 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SkyReels-V2's layout with the `reelign.json` of the documentation."""
     folder = tmp_path_factory.mktemp("models") / "skyreels-v2"
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         SkyReelsV2Pipeline(
             tokenizer=tokenizer(),
-            text_encoder=T5EncoderModel(T5Config(vocab_size=len(WORDS) + 3, **sizes)).eval(),
+            text_encoder=t5_text(),
             transformer=awake(
                 SkyReelsV2Transformer3DModel(
                     num_attention_heads=2,

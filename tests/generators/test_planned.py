@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from generators.tiny_cogvideox import save_cogvideox_i2v
-from generators.tiny_hunyuan15 import save_hunyuan15
-from generators.tiny_ltx import save_ltx
-from generators.tiny_svd import save_svd
-from generators.tiny_wan22 import save_wan22, save_wan22_i2v
-from generators.tiny_wan_i2v import save_wan_i2v
+from generators.families import FAMILIES
 from recipes.live import learn_total, live_bytes, shapes
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.base import Conditioning
@@ -26,25 +20,12 @@ from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradien
 from reelign.recipes.settings import AlignSettings
 from reelign.training import LoRA, PairBatch
 
-OTHERS: dict[str, tuple[Callable[[Path], None], VideoSize]] = {
-    "svd": (save_svd, VideoSize(2, 64, 64)),
-    "wan-i2v": (save_wan_i2v, VideoSize(9, 16, 16)),
-    "wan22": (save_wan22, VideoSize(9, 16, 16)),
-    "wan22-i2v": (save_wan22_i2v, VideoSize(9, 16, 16)),
-    "cogvideox-i2v": (lambda folder: save_cogvideox_i2v(folder, fifteen=False), VideoSize(9, 16, 16)),
-    "hunyuan15-i2v": (lambda folder: save_hunyuan15(folder, image=True), VideoSize(9, 16, 16)),
-    "ltx-condition": (lambda folder: save_ltx(folder, version="0.9.7", task="condition"), VideoSize(9, 64, 32)),
-}
-"""Families whose tests make a folder of their own."""
+SLOW = (
+    *("wan-i2v", "wan22-i2v", "cogvideox-5b", "cogvideox-i2v", "cogvideox-1.5-i2v", "videocrafter2"),
+    *("hunyuan-i2v", "hunyuan15-i2v", "ltx-i2v", "ltx-condition", "opensora-image"),
+)
+"""Families planned much as another is: their sisters are planned at every run of the tests."""
 LEARN: dict[str, Any] = {"batch_size": 4, "micro_batch_size": 2, "lora": LoRA(rank=4)}
-
-
-@pytest.fixture(scope="module")
-def other_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, VideoSize]:
-    save, size = OTHERS[request.param]
-    folder = tmp_path_factory.mktemp("planned") / request.param
-    save(folder)
-    return folder, size
 
 
 def small(size: VideoSize, **settings: Any) -> GenerateSettings:
@@ -69,17 +50,13 @@ def planned_throughout(folder: Path, size: VideoSize) -> None:
     assert found.peak.total > sum(found.peak.held.values())
 
 
-def test_every_family_is_planned(family_folder: Path, family_size: VideoSize) -> None:
-    planned_throughout(family_folder, family_size)
-
-
 @pytest.mark.parametrize(
-    "other_folder",
-    [pytest.param(name, marks=() if name in ("svd", "wan22") else pytest.mark.slow) for name in OTHERS],
+    "family_folder",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAMILIES],
     indirect=True,
 )
-def test_the_others_are_planned_too(other_folder: tuple[Path, VideoSize]) -> None:
-    planned_throughout(*other_folder)
+def test_every_family_is_planned(family_folder: Path, family_size: VideoSize) -> None:
+    planned_throughout(family_folder, family_size)
 
 
 def test_a_step_on_pairs_is_foreseen(family_folders: dict[str, Path]) -> None:
@@ -94,10 +71,9 @@ def test_a_step_on_pairs_of_the_others_is_foreseen(name: str, family_folders: di
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other_folder", ["wan22", "wan-i2v", "svd", "hunyuan15-i2v"], indirect=True)
-def test_a_step_of_several_experts_or_of_images_is_foreseen(other_folder: tuple[Path, VideoSize]) -> None:
-    folder, size = other_folder
-    foreseen(folder, VideoSize(size.num_frames, 64, 64))
+@pytest.mark.parametrize("name", ["wan22", "wan-i2v", "svd", "hunyuan15-i2v"])
+def test_a_step_of_several_experts_or_of_images_is_foreseen(name: str, family_folders: dict[str, Path]) -> None:
+    foreseen(family_folders[name], VideoSize(FAMILIES[name].size.num_frames, 64, 64))
 
 
 def foreseen(folder: Path, size: VideoSize) -> None:

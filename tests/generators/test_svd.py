@@ -8,28 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
-from generators.test_alignment import Learn, draw_for, into_the_model
+from generators.test_callback import drawn_reward
 from generators.tiny_svd import save_svd
+from reelign.diffusion.guidance import RewardGuidance
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
 from reelign.generators.defaults import DEFAULTS_FILE
 from reelign.generators.svd import NOISE_SEED
-from reelign.objectives.dpo import DPO
-from reelign.training import (
-    LoRA,
-    PairBatch,
-    Policy,
-    ShuffledStream,
-    Trainer,
-    TrainerSettings,
-    load_adapter,
-    velocity_errors,
-)
+from reelign.records import image_prompt
+from reelign.training.latent_callback import pipeline_guide
+from reelign.training.latent_guide import LatentGuide
+from reelign.training.latent_reward_files import save_latent_reward
 
 SIZE = VideoSize(3, 16, 16)
 SEEDS = [3, 4]
@@ -63,7 +56,9 @@ def by_reelign(model: Generator, conditioning: Conditioning, scale: float) -> Te
     return model.sample(conditioning, SEEDS, SIZE, steps=STEPS, guidance=Guidance(scale, conditioning))
 
 
-def by_pipeline(pipeline: Any, model: Generator, images: Tensor, scale: float, output: str = "latent") -> Tensor:
+def by_pipeline(
+    pipeline: Any, model: Generator, images: Tensor, scale: float, output: str = "latent", **further: Any
+) -> Tensor:
     pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     noise = initial_noise((len(SEEDS), *model.latent_shape(SIZE)), SEEDS, "cpu")
     pipeline.set_progress_bar_config(disable=True)
@@ -78,6 +73,7 @@ def by_pipeline(pipeline: Any, model: Generator, images: Tensor, scale: float, o
         generator=[torch.Generator().manual_seed(NOISE_SEED) for _ in SEEDS],
         output_type=output,
         **model.call_arguments,
+        **further,
     ).frames
     return frames.transpose(1, 2) if output == "latent" else frames
 
@@ -86,16 +82,27 @@ def assert_near(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_sampling_equals_the_pipelines_latents_and_video(
-    model: Generator, conditioning: Conditioning, images: Tensor, scale: float
+def test_the_callback_guides_a_clip_that_goes_on_from_an_image(
+    model: Generator, conditioning: Conditioning, images: Tensor, tmp_path: Path
 ) -> None:
-    ours = by_reelign(model, conditioning, scale)
-    assert_near(ours, by_pipeline(model.pipeline, model, images, scale))
-    video = by_pipeline(model.pipeline, model, images, scale, "pt")
-    torch.testing.assert_close(model.decode(ours).detach(), video, rtol=0, atol=2e-3)
-    chosen = model.decode(ours, frames=[2, 0]).detach()
-    torch.testing.assert_close(chosen, model.decode(ours)[:, [2, 0]].detach(), rtol=0, atol=1e-5)
+    reward = drawn_reward(model, conditioning, SIZE)
+    save_latent_reward(reward, tmp_path / "reward")
+    asked = []
+    for place, pixels in enumerate((images * 255).round().byte().permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(pixels).save(tmp_path / f"{place}.png")
+        asked.append(image_prompt("a", tmp_path / f"{place}.png"))
+    settings = RewardGuidance(sigma_range=(0.0, float(model.sigmas(STEPS, ())[1])), max_share=0.5)
+    weights: dict[str, Any] = {"VQ": torch.tensor([2000.0, -2000.0])}
+    guide = pipeline_guide(model.pipeline, tmp_path / "reward", weights, prompts=asked, size=SIZE, settings=settings)
+    callback = {"callback_on_step_end": guide, "callback_on_step_end_tensor_inputs": guide.inputs}
+    theirs = by_pipeline(model.pipeline, model, images, 3.0, **callback)
+    steer = LatentGuide(reward, weights, settings)
+    against = Guidance(3.0, conditioning)
+    ours = model.sample(conditioning, SEEDS, SIZE, steps=STEPS, guidance=against, steer=steer)
+    assert_near(ours, theirs)
+    assert float((ours - by_reelign(model, conditioning, 3.0)).abs().max()) > 1e-2 * float(ours.abs().max())
+    with pytest.raises(ReelignError, match="goes on from an image"):
+        pipeline_guide(model.pipeline, tmp_path / "reward", weights, prompts=["a", "b"], size=SIZE)
 
 
 def test_guidance_grows_along_the_clip(model: Generator, conditioning: Conditioning) -> None:
@@ -114,104 +121,6 @@ def test_the_schedule_is_karras_from_700_to_clean(model: Generator) -> None:
     own = (torch.linspace(700 ** (1 / 7), 0.002 ** (1 / 7), STEPS, dtype=torch.float64) ** 7).tolist()
     expected = torch.tensor([*(level / (1 + level) for level in own), 0.0])
     torch.testing.assert_close(model.sigmas(STEPS), expected, rtol=1e-6, atol=1e-6)
-
-
-def test_the_native_error_is_that_of_edms_network(folder: Path, conditioning: Conditioning) -> None:
-    """F is v of the noisy video scaled to unit variance; the default weight makes the velocity's error its own."""
-    model = load_generator(str(folder))
-    policy = Policy(model, LoRA(rank=2))
-    latents = torch.randn(2, *model.latent_shape(SIZE), generator=torch.Generator().manual_seed(2))
-    draw = draw_for(policy, latents)
-    level = (draw.sigma / (1 - draw.sigma))[:, None, None, None, None]
-    fed = (latents + level * draw.noise) / (1 + level**2).sqrt()
-    target = (draw.noise - level * latents) / (1 + level**2).sqrt()
-    image = conditioning["image_latents"][:, :, None].expand_as(fed)
-    with torch.no_grad(), policy.using("reference"):
-        said = model.pipeline.unet(
-            torch.cat([fed, image], dim=1).transpose(1, 2),
-            0.25 * level.flatten().log(),
-            conditioning["image_embeds"],
-            torch.tensor([[6, 127, 0.02]] * 2),
-            return_dict=False,
-        )[0].transpose(1, 2)
-    expected = (said - target).square().flatten(1).mean(dim=1)
-    errors = velocity_errors(policy, latents, conditioning, draw)
-    torch.testing.assert_close(errors["reference"], expected, rtol=2e-4, atol=1e-5)
-
-
-def test_dpo_lowers_its_loss_and_plain_diffusers_takes_the_adapter(
-    folder: Path, images: Tensor, conditioning: Conditioning, tmp_path: Path
-) -> None:
-    own = load_generator(str(folder))
-    base = by_reelign(own, conditioning, 3.0)
-    policy = Policy(own, LoRA(rank=4, alpha=4))
-    pairs = torch.randn(4, 2, *own.latent_shape(SIZE), generator=torch.Generator().manual_seed(1))
-    pairs = pairs + torch.tensor([1.0, -1.0])[:, None, None, None, None]
-    objective, rows = DPO(beta=20.0), torch.tensor([0, 1, 0, 1])
-    stream: Any = ShuffledStream(PairBatch, pairs, conditioning, rows, batch_size=4, seed=0)
-    trainer = TrainerSettings(steps=4, learning_rate=3e-2, checkpoint_every=4)
-    Trainer(policy, stream, Learn(objective), trainer, tmp_path / "run").train()
-    both, draw = conditioning.take(rows.repeat_interleave(2)), draw_for(policy, pairs[:, 0]).repeat(2)
-    with torch.no_grad():
-        after = velocity_errors(policy, pairs.flatten(0, 1), both, draw)
-    loss = objective(after["policy"].unflatten(0, (-1, 2)), after["reference"].unflatten(0, (-1, 2))).mean()
-    assert loss < 0.6
-
-    ours = by_reelign(own, conditioning, 3.0)
-    assert (ours - base).abs().max() > 1e-2
-    file = policy.save(tmp_path / "adapter")
-    assert file is not None
-    plain: Any = StableVideoDiffusionPipeline.from_pretrained(folder)
-    into_the_model(plain.unet, "unet", file, own.lora_targets)
-    assert_near(ours, by_pipeline(plain, own, images, 3.0))
-    again = load_generator(str(folder))
-    load_adapter(again, tmp_path / "adapter")
-    assert_near(by_reelign(again, conditioning, 3.0), ours)
-
-
-def test_gradients_reach_all_of_the_adapter_and_checkpointing_keeps_them(
-    folder: Path, conditioning: Conditioning
-) -> None:
-    """attn2's queries and keys, to one token of the image, would have none: they are no targets."""
-    own = load_generator(str(folder))
-    policy = Policy(own, LoRA(rank=2))
-    chance = torch.Generator().manual_seed(0)
-    for name, parameter in policy.parameters.items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.1, generator=chance)
-    latents = torch.randn(2, *own.latent_shape(SIZE), generator=chance)
-
-    def gradients() -> dict[str, Tensor]:
-        for parameter in policy.parameters.values():
-            parameter.grad = None
-        velocity_errors(policy, latents, conditioning, draw_for(policy, latents))["policy"].mean().backward()
-        return {name: each.grad.clone() for name, each in policy.parameters.items() if each.grad is not None}
-
-    plain = gradients()
-    own.enable_activation_checkpointing()
-    again = gradients()
-    assert plain.keys() == again.keys() == policy.parameters.keys()
-    assert [name for name, each in plain.items() if not each.any()] == []
-    for name in plain:
-        torch.testing.assert_close(again[name], plain[name], rtol=1e-4, atol=1e-6)
-
-
-def test_encoding_is_the_pipelines_and_batches_do_not_matter(
-    model: Generator, conditioning: Conditioning, images: Tensor
-) -> None:
-    videos = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(5))
-    vae = model.pipeline.vae
-    frames = vae.encode(videos.flatten(0, 1) * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
-    expected = frames.unflatten(0, (2, 3)).transpose(1, 2)
-    torch.testing.assert_close(model.encode(videos), expected, rtol=0, atol=1e-6)
-    alone = model.encode_condition(images[1:], SIZE)
-    for name, tensor in alone.tensors.items():
-        torch.testing.assert_close(tensor[0], conditioning[name][1], rtol=0, atol=1e-5)
-    noisy, sigma = initial_noise((2, *model.latent_shape(SIZE)), SEEDS, "cpu"), torch.tensor([0.3, 0.99])
-    one = torch.tensor([1])
-    with torch.no_grad():
-        together = model.velocity(noisy, sigma, conditioning)[one]
-        torch.testing.assert_close(model.velocity(noisy[one], sigma[one], conditioning.take(one)), together)
 
 
 def test_what_it_is_told_stands_beside_its_weights(folder: Path, conditioning: Conditioning, tmp_path: Path) -> None:

@@ -38,9 +38,7 @@ def save_cogvideox(folder: Path, *, rotary: bool) -> None:
         torch.manual_seed(0)
         pipeline = CogVideoXPipeline(
             tokenizer=tokenizer(),
-            text_encoder=T5EncoderModel(
-                T5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-            ).eval(),
+            text_encoder=t5_text(),
             transformer=awake(
                 CogVideoXTransformer3DModel(
                     num_attention_heads=2,
@@ -111,6 +109,12 @@ def awake(denoiser: nn.Module) -> nn.Module:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     return denoiser.eval()
+
+
+def t5_text() -> T5EncoderModel:
+    """32 wide, as the denoisers' texts are."""
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
+    return T5EncoderModel(T5Config(vocab_size=len(WORDS) + 3, **sizes)).eval()
 
 
 def clip_text() -> CLIPTextModel:

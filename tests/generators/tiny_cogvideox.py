@@ -16,9 +16,8 @@ from diffusers import (
     CogVideoXPipeline,
     CogVideoXTransformer3DModel,
 )
-from transformers import T5Config, T5EncoderModel
 
-from generators.tiny import LENGTH, TABLE, WORDS, awake, tokenizer
+from generators.tiny import LENGTH, TABLE, awake, t5_text, tokenizer
 
 CHANNELS = 4
 FIFTEEN = {"patch_size_t": 2, "patch_bias": False}
@@ -41,7 +40,6 @@ def save_cogvideox_i2v(folder: Path, *, fifteen: bool) -> None:
 
 def parts(in_channels: int, *, fifteen: bool, **own: Any) -> dict[str, Any]:
     """What all of them have."""
-    text = T5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     vae: Any = AutoencoderKLCogVideoX(
         down_block_types=("CogVideoXDownBlock3D",) * 4,
         up_block_types=("CogVideoXUpBlock3D",) * 4,
@@ -82,7 +80,7 @@ def parts(in_channels: int, *, fifteen: bool, **own: Any) -> dict[str, Any]:
     )
     return {
         "tokenizer": tokenizer(),
-        "text_encoder": T5EncoderModel(text).eval(),
+        "text_encoder": t5_text(),
         "vae": vae,
         "transformer": awake(transformer),
         "scheduler": scheduler,

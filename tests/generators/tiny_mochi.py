@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLMochi, FlowMatchEulerDiscreteScheduler, MochiPipeline, MochiTransformer3DModel
-from transformers import T5Config, T5EncoderModel
 
-from generators.tiny import LENGTH, WORDS, awake, tokenizer
+from generators.tiny import LENGTH, awake, t5_text, tokenizer
 
 
 def save_mochi(folder: Path) -> None:
@@ -20,9 +19,7 @@ def save_mochi(folder: Path) -> None:
         torch.manual_seed(0)
         pipeline = MochiPipeline(
             tokenizer=tokenizer(),
-            text_encoder=T5EncoderModel(
-                T5Config(vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-            ).eval(),
+            text_encoder=t5_text(),
             transformer=awake(
                 MochiTransformer3DModel(
                     num_attention_heads=2,

@@ -11,26 +11,19 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
-    WanTransformer3DModel,
 )
-from transformers import UMT5Config, UMT5EncoderModel
 
-from generators.tiny import WORDS, awake, tokenizer
+from generators.tiny import awake, tokenizer
+from generators.tiny_wan import umt5_text, wan_transformer, wan_vae
 
 
 def save_wan22(folder: Path, **settings: Any) -> None:
     """A14B's layout: two transformers of other weights, and a boundary that short schedules cross."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = AutoencoderKLWan(
-            base_dim=3,
-            z_dim=16,
-            dim_mult=[1, 1, 1, 1],
-            num_res_blocks=1,
-            temperal_downsample=[False, True, True],
-        )
+        vae = wan_vae()
         pipeline = WanPipeline(
-            **parts(vae.eval(), channels=16),
+            **parts(vae, channels=16),
             transformer_2=transformer(channels=16),
             **{"boundary_ratio": 0.875, **settings},
         )
@@ -66,15 +59,9 @@ def save_wan22_i2v(folder: Path) -> None:
     """I2V A14B's layout: 36 channels in and 16 out, no image encoder, a boundary of 0.9."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vae = AutoencoderKLWan(
-            base_dim=3,
-            z_dim=16,
-            dim_mult=[1, 1, 1, 1],
-            num_res_blocks=1,
-            temperal_downsample=[False, True, True],
-        )
+        vae = wan_vae()
         pipeline = WanImageToVideoPipeline(
-            **parts(vae.eval(), channels=36, out_channels=16),
+            **parts(vae, channels=36, out_channels=16),
             transformer_2=transformer(channels=36, out_channels=16),
             boundary_ratio=0.9,
         )
@@ -83,10 +70,9 @@ def save_wan22_i2v(folder: Path) -> None:
 
 def parts(vae: Any, *, channels: int, out_channels: int | None = None) -> dict[str, Any]:
     """What both pipelines have."""
-    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
     return {
         "tokenizer": tokenizer(),
-        "text_encoder": UMT5EncoderModel(UMT5Config(vocab_size=len(WORDS) + 3, dropout_rate=0.0, **sizes)).eval(),
+        "text_encoder": umt5_text(),
         "vae": vae,
         "transformer": transformer(channels=channels, out_channels=out_channels),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=5.0),
@@ -94,19 +80,4 @@ def parts(vae: Any, *, channels: int, out_channels: int | None = None) -> dict[s
 
 
 def transformer(*, channels: int, out_channels: int | None = None) -> Any:
-    return awake(
-        WanTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=3,
-            attention_head_dim=12,
-            in_channels=channels,
-            out_channels=out_channels or channels,
-            text_dim=32,
-            freq_dim=32,
-            ffn_dim=32,
-            num_layers=2,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_max_seq_len=32,
-        )
-    )
+    return awake(wan_transformer(num_attention_heads=3, in_channels=channels, out_channels=out_channels or channels))

@@ -10,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline, WanTransformer3DModel
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
+from diffusers import FlowMatchEulerDiscreteScheduler, WanImageToVideoPipeline
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
-from generators.tiny import WORDS, awake, tokenizer
+from generators.tiny import awake, tokenizer
+from generators.tiny_wan import CHANNELS, umt5_text, wan_transformer, wan_vae
 
-LATENT_CHANNELS, MASK_CHANNELS, SIDE = 16, 4, 8
+MASK_CHANNELS, SIDE = 4, 8
 
 
 def save_wan_i2v(folder: Path) -> None:
@@ -24,11 +25,7 @@ def save_wan_i2v(folder: Path) -> None:
         torch.manual_seed(0)
         pipeline = WanImageToVideoPipeline(
             tokenizer=tokenizer(),
-            text_encoder=UMT5EncoderModel(
-                UMT5Config(
-                    vocab_size=len(WORDS) + 3, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, dropout_rate=0.0
-                )
-            ).eval(),
+            text_encoder=umt5_text(),
             image_encoder=CLIPVisionModel(
                 CLIPVisionConfig(
                     hidden_size=8,
@@ -41,30 +38,9 @@ def save_wan_i2v(folder: Path) -> None:
             ).eval(),
             image_processor=CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
             transformer=awake(
-                WanTransformer3DModel(
-                    patch_size=(1, 2, 2),
-                    num_attention_heads=2,
-                    attention_head_dim=12,
-                    in_channels=2 * LATENT_CHANNELS + MASK_CHANNELS,
-                    out_channels=LATENT_CHANNELS,
-                    text_dim=32,
-                    image_dim=8,
-                    added_kv_proj_dim=24,
-                    freq_dim=32,
-                    ffn_dim=32,
-                    num_layers=2,
-                    cross_attn_norm=True,
-                    qk_norm="rms_norm_across_heads",
-                    rope_max_seq_len=32,
-                )
+                wan_transformer(in_channels=2 * CHANNELS + MASK_CHANNELS, image_dim=8, added_kv_proj_dim=24)
             ),
-            vae=AutoencoderKLWan(
-                base_dim=3,
-                z_dim=LATENT_CHANNELS,
-                dim_mult=[1] * 4,
-                num_res_blocks=1,
-                temperal_downsample=[False, True, True],
-            ).eval(),
+            vae=wan_vae(),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         )
     pipeline.save_pretrained(folder)
