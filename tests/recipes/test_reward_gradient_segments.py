@@ -25,6 +25,7 @@ from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.generation import GenerateSettings, Sampling, generate
+from reelign.recipes.plan_gradient import forwards_per_video
 from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
 from reelign.recipes.reward_gradient_frames import FrameChoice
 from reelign.recipes.reward_gradient_scoring import PixelLoss, weights_of
@@ -166,6 +167,8 @@ def check_exact(world: World, settings: RewardGradientSettings) -> None:
     # Two sides of guidance; three steps of each segment, and those with gradient again.
     again = 2 * (world.clip.segments if settings.through == "all" else 1)
     assert metrics["forwards"] == 2 * len(world.own) * (3 * world.clip.segments + again)
+    planned = forwards_per_video(world.model, settings, world.sampling)
+    assert sum(planned) * len(world.own) == metrics["forwards"]
 
 
 @pytest.mark.parametrize("through_which", ["all", pytest.param("last", marks=pytest.mark.slow)])
