@@ -1,10 +1,17 @@
-"""What a whole online step costs beside its parts, measured apart in the same run: `python benchmarks/online_step.py`.
+"""What a whole online step costs beside its parts, measured apart in the same run.
+
+    python benchmarks/online_step.py                   # the whole step beside its parts
+    python benchmarks/online_step.py --elsewhere 0.5   # a judge that another device runs, in turn, with overlap, ahead
 
 The parts are the rollout (sampling the candidates), the reward (decoding and scoring them) and one graded pair step
 (errors of policy and reference on the pairs, and the backward pass). After each step of a real run on the small world a
 monitor takes each of them alone, on the same policy, and the median over steps of the ratio is printed. Seconds are of
 this process on one core, which other processes do not change. At most 1.10 is wanted: selecting, gathering, batching,
 the optimiser and the log cost no more than a tenth.
+
+With `--elsewhere` the judge takes so many seconds for each video in which this process has nothing to do, as where
+another device or machine scores; decoding stays here. Printed are seconds of the clock for a step whose judging is
+waited for, overlaps with the rollout (`overlap`), or overlaps with the training of the step before (`ahead`).
 """
 
 from __future__ import annotations
@@ -13,6 +20,8 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +36,7 @@ from reelign.recipes.online_feedback import RewardFeedback, Shown
 from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
 from reelign.recipes.online_step import OnlineStep
 from reelign.recipes.online_stream import OnlineStream
+from reelign.rewards import Reward, RewardCard, Videos
 from reelign.rewards.judging import RewardUse
 from reelign.spriteworld.prompts import train_captions
 from reelign.spriteworld.reward import SpriteReward
@@ -40,26 +50,8 @@ WARM = 1
 
 def main(steps: int, prompts: int, candidates: int, sampler_steps: int) -> float:
     torch.set_num_threads(1)
-    settings = OnlineSettings(
-        objective=DPO(beta=100.0),
-        prompts=prompts,
-        rollout=RolloutSettings(candidates=candidates, num_inference_steps=sampler_steps),
-        distance=BaseDistance(every=10**6),
-        trainer=TrainerSettings(steps=steps + WARM, checkpoint_every=10**6),
-    )
-    generator = load_generator(resolve_model("spriteworld"))
-    how = Sampling.resolve(settings.rollout.over(GenerateSettings()), generator)
-    texts = train_captions()[: 4 * prompts]
-    sides = Sides(generator.encode_prompts(texts), generator.encode_prompts([""]))
-    policy = Policy(generator, LoRA(), moving=True)
-    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, prompts * candidates)
-    feedback = RewardFeedback(SpriteReward(), RewardUse(batch_size=64))
-    elements = torch.Size(generator.latent_shape(how.size)).numel()
-    with tempfile.TemporaryDirectory() as folder:
-        stream = OnlineStream(policy, sampler, feedback, settings, texts, Path(folder), fps=how.fps)
-        step = OnlineStep(objective_step(settings, elements), settings)
-        apart = Apart(stream, settings, elements)
-        Trainer(policy, stream, step, settings.trainer, Path(folder), title="online", monitors=[apart]).train()
+    apart = Apart()
+    train(settings_of(steps, prompts, candidates, sampler_steps), SpriteReward(), prompts * candidates, apart)
     for name in apart.rows[0]:
         print(f"{name:18s} {statistics.median(row[name] for row in apart.rows[WARM:]):.3f} s")
     ratio = statistics.median(row["whole step"] / (sum(row.values()) - row["whole step"]) for row in apart.rows[WARM:])
@@ -67,14 +59,103 @@ def main(steps: int, prompts: int, candidates: int, sampler_steps: int) -> float
     return ratio
 
 
+def settings_of(steps: int, prompts: int, candidates: int, sampler_steps: int, **changes: Any) -> OnlineSettings:
+    """Of a run that measures nothing but its steps."""
+    return OnlineSettings(
+        objective=DPO(beta=100.0),
+        prompts=prompts,
+        rollout=RolloutSettings(candidates=candidates, num_inference_steps=sampler_steps),
+        distance=BaseDistance(every=10**6),
+        trainer=TrainerSettings(steps=steps + WARM, checkpoint_every=10**6),
+        **changes,
+    )
+
+
+def train(settings: OnlineSettings, reward: Reward, batch_size: int, monitor: Apart | Pace) -> None:
+    """A real run on the small world; `batch_size` candidates are sampled together."""
+    generator = load_generator(resolve_model("spriteworld"))
+    how = Sampling.resolve(settings.rollout.over(GenerateSettings()), generator)
+    texts = train_captions()[: 4 * settings.prompts]
+    sides = Sides(generator.encode_prompts(texts), generator.encode_prompts([""]))
+    policy = Policy(generator, LoRA(), moving=True)
+    sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, batch_size)
+    feedback = RewardFeedback(reward, RewardUse(batch_size=64))
+    elements = torch.Size(generator.latent_shape(how.size)).numel()
+    with tempfile.TemporaryDirectory() as folder:
+        stream = OnlineStream(policy, sampler, feedback, settings, texts, Path(folder), fps=how.fps)
+        graded = objective_step(settings, elements)
+        monitor.begin(stream, graded)
+        step = OnlineStep(graded, settings)
+        Trainer(policy, stream, step, settings.trainer, Path(folder), title="online", monitors=[monitor]).train()
+
+
+class Elsewhere(Reward):
+    """The brightness of a video, told after a wait that costs this process nothing."""
+
+    card = RewardCard(what="Brightness", dimensions=("brightness",), differentiable=False, frames_needed=1)
+    name, version, dimensions = "elsewhere", "1", ("brightness",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, torch.Tensor]:
+        time.sleep(self.seconds * len(prompts))
+        return {"brightness": torch.stack([video.mean() for video in videos])}
+
+
+def elsewhere(seconds: float, steps: int, prompts: int, candidates: int, sampler_steps: int) -> None:
+    """A step by the clock in each of the three ways, as medians over steps."""
+    torch.set_num_threads(1)
+    paces: dict[str, Pace] = {}
+    ways: dict[str, dict[str, bool]] = {"in turn": {}, "overlap": {"overlap": True}, "ahead": {"ahead": True}}
+    for name, changes in ways.items():
+        paces[name] = Pace()
+        # Each prompt's candidates are sampled by themselves, so that there is something to overlap with.
+        settings = settings_of(steps, prompts, candidates, sampler_steps, **changes)
+        train(settings, Elsewhere(seconds), candidates, paces[name])
+    plain = statistics.median(paces["in turn"].steady)
+    for name, pace in paces.items():
+        taken = statistics.median(pace.steady)
+        print(f"{name:8s} {taken:.2f} s a step, {taken / plain:.2f} of in turn")
+
+
+class Pace:
+    """A monitor of the clock's seconds from step to step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    @property
+    def steady(self) -> list[float]:
+        """Without the first steps, and without the last, which samples nothing ahead."""
+        found = [after - before for before, after in pairwise(self.ends)]
+        return found[WARM - 1 : -1]
+
+    def begin(self, stream: OnlineStream, graded: Any) -> None:
+        pass
+
+    def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
+        self.ends.append(time.perf_counter())
+        return {}
+
+    def verdict(self) -> str | None:
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
 class Apart:
     """A monitor that takes the parts of a step alone, after the whole; it leaves weights and randomness as they are."""
 
-    def __init__(self, stream: OnlineStream, settings: OnlineSettings, elements: int) -> None:
-        self.stream = stream
-        self.settings = settings
-        self.graded = objective_step(settings, elements)
+    def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+
+    def begin(self, stream: OnlineStream, graded: Any) -> None:
+        self.stream, self.settings, self.graded = stream, stream.settings, graded
         self.ended = time.process_time()
         """When the last step's parts had been taken."""
 
@@ -122,5 +203,7 @@ if __name__ == "__main__":
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--candidates", type=int, default=6)
     parser.add_argument("--sampler-steps", type=int, default=10)
+    parser.add_argument("--elsewhere", type=float, help="seconds that a judge on another device takes for a video")
     given = parser.parse_args()
-    main(given.steps, given.prompts, given.candidates, given.sampler_steps)
+    shape = (given.steps, given.prompts, given.candidates, given.sampler_steps)
+    main(*shape) if given.elsewhere is None else elsewhere(given.elsewhere, *shape)
