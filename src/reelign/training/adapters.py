@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +121,8 @@ def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") 
         if not strangers:
             for component, place in places.items():
                 into = {} if component == first else {f"load_into_{component}": True}
-                generator.pipeline.load_lora_weights(str(place), adapter_name=name, **into)
+                with _without_warnings():
+                    generator.pipeline.load_lora_weights(str(place), adapter_name=name, **into)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: weights of another width
         raise ReelignError(
             f"{path} could not be loaded as an adapter of {generator.model}: {error}",
@@ -139,6 +142,19 @@ def load_adapter(generator: Generator, path: Path | str, name: str = "aligned") 
         )
     for denoiser in generator.denoisers.values():
         denoiser.requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """diffusers warns that an adapter has nothing for the text encoder, which none here has; what does not fit is
+    refused before."""
+    logger = logging.getLogger("diffusers.loaders.lora_base")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _adapter_places(generator: Generator, path: Path) -> dict[str, Path]:
