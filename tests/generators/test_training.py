@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from generators.families import FAMILIES, sides
+from generators.families import sides
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.objectives.dpo import DPO
 from reelign.training import Draw, LoRA, Policy, load_adapter, velocity_errors
@@ -87,16 +87,6 @@ def test_dpo_on_its_own_rollouts_prefers_what_was_judged_better(family: Generato
     assert losses[-1] < losses[0] - 0.05
 
 
-@pytest.mark.parametrize(
-    "family_folder",
-    # Wan 2.1's climb is tests/recipes/test_reward_gradient.py's.
-    [
-        pytest.param(name, marks=pytest.mark.slow if each.slow else ())
-        for name, each in FAMILIES.items()
-        if name != "wan"
-    ],
-    indirect=True,
-)
 def test_a_rewards_gradient_reaches_every_target_and_brightens_what_is_sampled(
     family: Generator, family_size: VideoSize
 ) -> None:

@@ -50,6 +50,7 @@ def wan_transformer(**further: Any) -> Any:
 
 
 def wan_vae() -> AutoencoderKLWan:
+    """Norms over three channels, the least there can be, would leap where a value that is almost 0 changes its sign."""
     return AutoencoderKLWan(
-        base_dim=3, z_dim=CHANNELS, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True]
+        base_dim=8, z_dim=CHANNELS, dim_mult=[1] * 4, num_res_blocks=1, temperal_downsample=[False, True, True]
     ).eval()
