@@ -1,4 +1,4 @@
-"""LTX-Video 0.9 to 0.9.5 (`LTXPipeline`): a rectified-flow transformer over a VAE of stride 32 and 8, T5 text.
+"""LTX-Video 0.9 and 0.9.1 (`LTXPipeline`): a rectified-flow transformer over a VAE of stride 32 and 8, T5 text.
 
 HaCohen et al. 2024, arXiv:2501.00103. Facts that matter here: the transformer takes latents as a sequence of tokens and
 is told the clip's size, with positions in seconds and pixels, so that the frame rate is part of the conditioning; the

@@ -1,9 +1,10 @@
-"""LTX-Video 0.9.7 and 0.9.8, 13B (`LTXConditionPipeline`): LTX-Video told each token's place by itself.
+"""LTX-Video from 0.9.5 on (`LTXConditionPipeline`): LTX-Video told each token's place by itself.
 
-Facts that matter here: the same transformer, wider and deeper; a latent frame's place in time is that of its first
-frame, which is 1, 9, 17, ... less the 8 that a causal VAE has not yet seen, where `LTXPipeline` counts 0, 8, 16, ...;
-the schedule is straight over its first half and quadratic after, with no shift; text is padded to 256 tokens, which T5
-reads without a mask. The pipeline takes images and clips at any place and strength; here a first frame, as it is.
+Facts that matter here: the same transformer, of 0.9.7 and 0.9.8 wider and deeper (13B, whose sampling is the default);
+a latent frame's place in time is that of its first frame, which is 1, 9, 17, ... less the 8 that a causal VAE has not
+yet seen, where `LTXPipeline` counts 0, 8, 16, ...; the schedule is straight over its first half and quadratic after,
+with no shift; text is padded to 256 tokens, which T5 reads without a mask. The pipeline takes images and clips at any
+place and strength; here a first frame, as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from reelign.generators.ltx import LTX, FirstFrame, LTXDefaults
 
 
 class LTXCondition(LTX):
-    """LTX-Video 13B text-to-video through its diffusers pipeline."""
+    """LTX-Video from 0.9.5 on, text-to-video, through its diffusers pipeline."""
 
     pipeline_classes: ClassVar[tuple[str, ...]] = ("LTXConditionPipeline",)
     family_defaults: ClassVar[LTXDefaults] = LTXDefaults(
@@ -62,7 +63,7 @@ class LTXCondition(LTX):
 
 
 class LTXConditionImageToVideo(FirstFrame, LTXCondition):
-    """LTX-Video 13B whose clips go on from a first frame; a folder's `reelign.json` names it as the `generator`."""
+    """The same whose clips go on from a first frame; a folder's `reelign.json` names it as the `generator`."""
 
     @property
     def call_arguments(self) -> dict[str, Any]:
