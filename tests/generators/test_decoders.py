@@ -71,10 +71,11 @@ def test_hunyuan_videos_tiles_fade_as_diffusers_fades_them(num_latents: int, siz
 
 
 def test_frames_alone_equal_those_of_the_whole_clip_and_need_few_pieces(tiny_wan: Generator) -> None:
-    latents = torch.randn(2, *tiny_wan.latent_shape(VideoSize(13, 16, 16)))
+    latents = torch.randn(2, *tiny_wan.latent_shape(VideoSize(13, 16, 16))).double()
+    tiny_wan.pipeline.vae.double()
     with torch.no_grad():
         whole, some = tiny_wan.decode(latents), tiny_wan.decode(latents, frames=[6, 1])
-    torch.testing.assert_close(some, whole[:, [6, 1]], rtol=0, atol=1e-6)
+    torch.testing.assert_close(some, whole[:, [6, 1]], rtol=0, atol=1e-9)
     assert [piece.latents.start for piece in tiny_wan.decoder.pieces_for(4, [6, 1])] == [0, 1, 2]
 
 
