@@ -98,7 +98,7 @@ class HunyuanVideo15(Generator):
     @torch.no_grad()
     def encode_prompts(self, prompts: list[str]) -> Conditioning:
         names = ("prompt_embeds", "prompt_embeds_mask", "prompt_embeds_2", "prompt_embeds_mask_2")
-        encoded = self.pipeline.encode_prompt(prompts, batch_size=len(prompts))
+        encoded = self.pipeline.encode_prompt(prompts, device=self.device, batch_size=len(prompts))
         return Conditioning(dict(zip(names, encoded, strict=True)))
 
     def latent_shape(self, size: VideoSize) -> tuple[int, int, int, int]:
