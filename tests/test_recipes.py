@@ -32,6 +32,9 @@ RECIPES = sorted(path for method in METHODS for path in (ROOT / "recipes").glob(
 MEASURED = [ROOT / "recipes" / f"{model}-{method}.yaml" for model in MODELS for method in METHODS]
 """Those whose memory at full size stands in their header; the others say how it is found out."""
 GIB = 2**30
+PLANNED = re.compile(
+    r"^# Planned memory: (?:\d+\.\d GiB to train, \d+\.\d to encode before.* 2\d{3}-\d\d-\d\d|none, )", re.M
+)
 PRESETS = sorted((ROOT / "recipes" / "accelerate").glob("*.yaml"))
 
 
@@ -45,6 +48,12 @@ def test_there_is_one_for_each_model_promised() -> None:
     further = [path.read_text() for path in RECIPES if path not in MEASURED]
     assert not [text for text in further if "--dry-run" not in text or "measured on a GPU" not in text]
     assert [path.stem for path in PRESETS] == ["ddp", "fsdp2", "single-gpu"]
+
+
+def test_each_says_what_was_planned_of_its_memory() -> None:
+    folders = (ROOT / "recipes", ROOT / "recipes" / "reward-gradient")
+    files = [path for folder in folders for path in folder.glob("*.yaml")]
+    assert {path.name: len(PLANNED.findall(path.read_text())) for path in files} == {path.name: 1 for path in files}
 
 
 def test_every_section_is_valid(recipe: Path) -> None:
