@@ -119,7 +119,20 @@ def elsewhere(seconds: float, steps: int, prompts: int, candidates: int, sampler
         print(f"{name:8s} {taken:.2f} s a step, {taken / plain:.2f} of in turn")
 
 
-class Pace:
+class Onlooker:
+    """A monitor that has no say and nothing to keep."""
+
+    def verdict(self) -> str | None:
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class Pace(Onlooker):
     """A monitor of the clock's seconds from step to step."""
 
     def __init__(self) -> None:
@@ -138,17 +151,8 @@ class Pace:
         self.ends.append(time.perf_counter())
         return {}
 
-    def verdict(self) -> str | None:
-        return None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class Apart:
+class Apart(Onlooker):
     """A monitor that takes the parts of a step alone, after the whole; it leaves weights and randomness as they are."""
 
     def __init__(self) -> None:
@@ -186,15 +190,6 @@ class Apart:
         self.rows.append(row)
         self.ended = time.process_time()
         return {}
-
-    def verdict(self) -> str | None:
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ class GuidanceLog:
     """Row -> the first step in which its latents, but for guidance within the data's range, left it."""
 
     def sentences(self) -> list[str]:
+        """What was skipped and what left the data's range, a sentence each; empty where nothing was."""
         found = []
         if self.skipped:
             rows = ", ".join(str(row) for row in sorted({row for _, row in self.skipped}))
@@ -169,6 +170,7 @@ def steered(
     chosen, levels = settings.guided_steps(sigmas), sigmas[:-1]
 
     def bent(noisy_latents: Tensor, sigma: Tensor) -> Tensor:
+        """The velocity (B, C, F, H, W) in fp32, less the reward's pull where this step is guided."""
         own = velocity(noisy_latents, sigma).float()
         step = int((levels - sigma[0].to(levels)).abs().argmin())
         if not chosen[step]:

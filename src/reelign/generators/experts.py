@@ -37,6 +37,7 @@ class TwoExperts(Wan):
         return {HIGH: high, LOW: ~high}
 
     def velocity(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
+        """As every family's, each row (B, C, F, H, W) from the expert of its sigma (B,)."""
         denoisers: dict[str, Any] = self.denoisers
         experts = {name: rows.cpu().nonzero()[:, 0] for name, rows in self.expert_rows(sigma).items()}
         here = [len(rows) > 0 for rows in experts.values()]

@@ -47,6 +47,7 @@ class WanDecoder(VideoDecoder):
         return pixels, slots
 
     def again(self, block: nn.Module) -> Callable[..., Any]:
+        """As the base class's, for blocks whose forward takes the temporal caches and writes into them."""
         if type(block).__name__ not in SLOTS or getattr(block, "mode", OVER_TIME[0]) not in OVER_TIME:
             return super().again(block)
         count, forward = SLOTS[type(block).__name__], block.forward
