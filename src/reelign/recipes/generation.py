@@ -116,6 +116,7 @@ class Sampling:
         return Guidance(self.guidance_scale, negative, self.guidance_scale_2)
 
     def as_dict(self) -> dict[str, Any]:
+        """What a video's record says of it; what is as it was before it could be said is left out, and keys stay."""
         second = {} if self.guidance_scale_2 is None else {"guidance_scale_2": self.guidance_scale_2}
         long = {"segments": self.segments} if self.segments > 1 else {}
         return {
