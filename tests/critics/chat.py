@@ -44,7 +44,10 @@ class Question:
 
 
 class ChatServer(socketserver.ThreadingTCPServer):
-    """Answers by a function; `faults` come first, one a request: (status, headers, body), or seconds to say nothing."""
+    """Answers by a function; `faults` come first, one a request: (status, headers, body), or seconds to say nothing.
+
+    An answer waits until `crowd` requests were under way at once: how busy the machine is decides nothing.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -54,8 +57,22 @@ class ChatServer(socketserver.ThreadingTCPServer):
         self.answer, self.faults, self.models = answer, list(faults), models
         self.questions: list[Question] = []
         self.headers: list[dict[str, str]] = []
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.now = self.most = 0
+        self.crowd = 1
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.lock.notify_all()
+            self.lock.wait_for(lambda: self.most >= self.crowd, timeout=10)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.now -= 1
 
     @property
     def url(self) -> str:
@@ -78,20 +95,17 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.headers.append(dict(self.headers.items()))
             fault = server.faults.pop(0) if server.faults else None
-            server.now += 1
-            server.most = max(server.most, server.now)
-        try:
-            if isinstance(fault, float):
-                time.sleep(fault)
-            elif fault is not None:
-                self._say(*fault)
-            else:
-                self._answer(Question(json.loads(body)))
-        finally:
-            with server.lock:
-                server.now -= 1
+        if isinstance(fault, float):
+            time.sleep(fault)
+        elif fault is not None:
+            self._say(*fault)
+        else:
+            with server.under_way():
+                answer = self._answer(Question(json.loads(body)))
+            # Only now: who has an answer may ask again before this thread runs on.
+            self._say(200, {}, answer)
 
-    def _answer(self, question: Question) -> None:
+    def _answer(self, question: Question) -> str:
         self.server.questions.append(question)
         text = self.server.answer(question)
         cut, text = text.endswith("[CUT]"), text.removesuffix("[CUT]")
@@ -103,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         if question.asked.get("logprobs"):
             choice["logprobs"] = {"content": [logprobs(piece) for piece in re.findall(r"\s?\w+|\W", text)]}
         usage = {"prompt_tokens": 1000, "completion_tokens": 10}
-        self._say(200, {}, json.dumps({"model": "seer", "choices": [choice], "usage": usage}))
+        return json.dumps({"model": "seer", "choices": [choice], "usage": usage})
 
     def _say(self, status: int, headers: dict[str, str], body: str) -> None:
         self.send_response(status)

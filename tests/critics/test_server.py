@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import time
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -123,13 +124,11 @@ def test_a_wrong_key_or_model_ends_the_run() -> None:
 
 def test_no_more_requests_are_under_way_than_may_be() -> None:
     def slow(question: Question) -> str:
-        barrier.wait(0.02)
+        time.sleep(0.02)
         return honest(question)
 
-    import threading
-
-    barrier = threading.Event()
     with chatting(slow) as server:
+        server.crowd = 3
         critic = critic_of(server, concurrency=3)
         calls = [lambda level=level: critic.compare(flat(level), DARK, "", "VQ") for level in (0.5, 0.6, 0.7) * 4]
         found = together(critic.concurrency, calls)

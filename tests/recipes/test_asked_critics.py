@@ -113,6 +113,7 @@ def test_small_groups_are_asked_about_together(judged: Workspace) -> None:
         assert sizes(1, 1) == [1] * 8
         assert sizes(2, 1) == [2] * 4  # four questions wanted
         assert sizes(8, 2) == [3, 3, 2]
+        server.crowd = 4
         asked(judged, settings(server, dimensions=["VQ", "MQ", "TA"]))
         assert server.most > 3, "pairs of both prompts"
 
