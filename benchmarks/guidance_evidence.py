@@ -6,8 +6,8 @@
 
 Each training seed has a workspace with candidates, rendered clips of the world, votes of simulated people on both, a
 noise-aware latent reward, a clean-latent one, and an aligned adapter, which learns from the candidates alone. An arm
-compares the same prompts and noise without and with guidance. What is done is not done again, and what was stopped
-goes on.
+compares the same prompts and noise without and with guidance. Seeds 0 to 2 take every arm and the searches, 3 and 4 the
+headline arms alone. What is done is not done again, and what was stopped goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yaml
-from evidence import merged
+from evidence import HEADLINE, SCREENED, merged
 from guidance_table import write_guidance_tables
 from rendered_clips import add_clips, judgements_of
 
@@ -81,13 +81,14 @@ class Arm:
     weights: dict[str, float]
     reward: str = "noisy"
     run: str = ""
+    headline: bool = False
     guidance: dict[str, Any] = field(default_factory=dict)
 
 
 ARMS = {
-    **{f"{name}-only": Arm(f"{name} 1", {name: 1.0}) for name in THIRD},
+    **{f"{name}-only": Arm(f"{name} 1", {name: 1.0}, headline=True) for name in THIRD},
     **{f"{name}-clean": Arm(f"{name} 1, clean-latent reward", {name: 1.0}, reward="clean") for name in THIRD},
-    "thirds": Arm("⅓ each", THIRD),
+    "thirds": Arm("⅓ each", THIRD, headline=True),
     "minus": Arm("−⅓ each", {name: -weight for name, weight in THIRD.items()}),
     "second": Arm("⅓ each, at every second step", THIRD, guidance={"every": 2}),
     "aligned": Arm("⅓ each, on the aligned adapter", THIRD, run="align"),
@@ -102,7 +103,7 @@ ARMS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("guidance"), help="where the seeds' workspaces are made")
-    parser.add_argument("--seeds", default="0,1,2", help="training seeds")
+    parser.add_argument("--seeds", default=",".join(map(str, (*SCREENED, *HEADLINE))), help="training seeds")
     parser.add_argument("--arms", default="", help="names of arms; all by default")
     parser.add_argument("--settings", type=Path, help="YAML over what the arms share, for a smaller trial")
     parser.add_argument("--searches", type=int, default=36, help="held-out prompts that searches are compared on")
@@ -122,7 +123,10 @@ def main() -> None:
 
 
 def run_seed(folder: Path, seed: int, arms: dict[str, Arm], settings: dict[str, Any], searches: int) -> None:
+    assert seed in (*SCREENED, *HEADLINE), f"seeds are {SCREENED} and {HEADLINE}"
     print(f"\n===== seed {seed}", flush=True)
+    if seed in HEADLINE:
+        arms, searches = {name: arm for name, arm in arms.items() if arm.headline}, 0
     stages.init(folder)
     write_text(folder / "reelign.yaml", yaml.safe_dump(settings, sort_keys=False))
     workspace = Workspace.open(folder)
