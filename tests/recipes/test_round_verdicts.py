@@ -110,6 +110,24 @@ def test_rounds_are_chosen_and_reported_by_judges_that_compare(tiny_wan_folder: 
     assert "recipes.judges:Brightness" in (folder / "rounds.html").read_text()
 
 
+def test_two_servers_are_two_critics_and_one_is_one(tmp_path: Path) -> None:
+    workspace = make(tmp_path / "ws", "reelign.spriteworld:shipped", JUDGED)
+
+    def plan(port: int, model: str = "") -> object:
+        judge = {"judge": "critic:server", "critic": {"server": {"url": "http://127.0.0.1:8000/v1"}}}
+        server = {"url": f"http://127.0.0.1:{port}/v1", "model": model}
+        scored = {"scorer": "reward:critic", "reward": {"options": {"critic": "server", "options": {"server": server}}}}
+        compared = {"scorer": "critic:server", "critic": {"server": server}}
+        for held in (scored, compared):
+            plan_iteration(workspace.root, judge=judge, selection=held)
+        return True
+
+    assert plan(8001)
+    assert plan(8000, "another")
+    with pytest.raises(ReelignError, match="server labels what round 1 trains on, or teaches who does"):
+        plan(8000)
+
+
 @pytest.mark.parametrize(
     ("changed", "what"),
     [

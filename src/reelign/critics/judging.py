@@ -69,6 +69,12 @@ def critic_use(spec: str, options: Mapping[str, Any], **further: Any) -> CriticU
         raise ReelignError(f"An option of the critic {spec!r} is not valid: {error}.", "Correct it.") from None
 
 
+def who(spec: str, options: CriticOptions) -> tuple[str, ...]:
+    """What tells critics apart: how one is asked makes no other of it, and a server or a name of the table may hold
+    several models."""
+    return spec, options.model, options.server.url, options.server.model
+
+
 def voted_critic(spec: str, settings: CriticUse | None = None) -> Voted:
     """The critic as the settings want it, with its votes."""
     settings = settings or CriticUse()

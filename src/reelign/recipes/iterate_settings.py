@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reelign.critics.judging import CriticUse
+from reelign.critics.judging import PREFIX as CRITIC
+from reelign.critics.judging import CriticUse, critic_use, who
 from reelign.recipes.refresh_settings import RoundRefresh
 from reelign.records import is_comparing
+from reelign.rewards.judging import PREFIX as REWARD
 from reelign.rewards.judging import RewardUse
 
 GIVEN = {
@@ -44,6 +46,14 @@ class HeldOut:
     def compares(self) -> bool:
         """Whether it is shown two videos at a time."""
         return is_comparing(self.scorer)
+
+    @property
+    def asked(self) -> tuple[str, ...] | None:
+        """Which critic it is, by `critics.judging.who`; None where it is none."""
+        if self.scorer == f"{REWARD}critic":
+            name = self.reward.options.get("critic", "")
+            return who(name, critic_use(name, self.reward.options.get("options", {})))
+        return who(self.scorer.removeprefix(CRITIC), self.critic) if self.scorer.startswith(CRITIC) else None
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from reelign.critics.judging import PREFIX as CRITIC
+from reelign.critics.judging import critic_use, who
 from reelign.errors import ReelignError
 from reelign.objectives import DPO, KTO
 from reelign.recipes.iterate_settings import HeldOut, IterateSettings
@@ -13,7 +14,6 @@ from reelign.recipes.refresh_checks import check_trained_judge
 from reelign.recipes.round_parts import PEOPLE, RoundPlan
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.shared_prompts import shared_prompts
-from reelign.rewards.judging import PREFIX as REWARD
 
 LOOKS = ("selection", "report")
 """The held-out judges, by their fields of `IterateSettings`."""
@@ -59,15 +59,26 @@ def _check_judges(settings: IterateSettings, plan: RoundPlan) -> None:
     """Refuse a held-out judge that labels what is trained on, or teaches who does."""
     for which in LOOKS:
         held: HeldOut = getattr(settings, which)
-        critic = held.reward.options.get("critic") if held.scorer == f"{REWARD}critic" else None
-        critic = held.scorer.removeprefix(CRITIC) if held.scorer.startswith(CRITIC) else critic
-        teaches = critic is not None and f"{CRITIC}{critic}" in (plan.judge.judge, f"{CRITIC}{settings.refresh.critic}")
-        if teaches or (held.scorer == plan.judge.judge and held.reward.options == plan.judge.reward.options):
+        teaches = held.asked is not None and held.asked in (_labels(plan), _teaches(settings))
+        same = held.asked is None and held.scorer == plan.judge.judge
+        if teaches or (same and held.reward.options == plan.judge.reward.options):
             raise ReelignError(
-                f"{critic or held.scorer} labels what round {plan.number} trains on"
+                f"{held.asked[0] if held.asked else held.scorer} labels what round {plan.number} trains on"
                 f"{', or teaches who does' if teaches else ''}, and is {which}.scorer too.",
                 "Choose another judge for one of the two: its own score rises whatever becomes of the videos.",
             )
+
+
+def _labels(plan: RoundPlan) -> tuple[str, ...] | None:
+    """The critic that judges the round."""
+    named = plan.judge.judge
+    return who(named.removeprefix(CRITIC), plan.judge.critic) if named.startswith(CRITIC) else None
+
+
+def _teaches(settings: IterateSettings) -> tuple[str, ...]:
+    """The critic that is named to teach the judge."""
+    named = settings.refresh.critic
+    return who(named, critic_use(named, settings.refresh.options))
 
 
 def _check_objective(settings: IterateSettings, plan: RoundPlan) -> None:
