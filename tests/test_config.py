@@ -105,6 +105,8 @@ def test_an_unknown_objective_lists_the_known() -> None:
         ("trainer=5", "trainer = 5", "dictionary"),
         ("noise_levels=gauss", "noise_levels = 'gauss'", "'uniform' or 'logit_normal'"),
         ("weights={VQ: high}", "weights.VQ = 'high'", "valid number"),
+        ("run=on", "run = True", "in quotes"),
+        ("lora.targets=to_q", "lora.targets = 'to_q'", "a list: [one, two]"),
     ],
 )
 def test_a_wrong_type_names_key_value_and_what_was_expected(word: str, key: str, expected: str) -> None:

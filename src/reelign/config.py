@@ -178,6 +178,13 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+MENDS = {
+    "tuple_type": "Give a list: [one, two].",
+    "string_type": "Give a text; what YAML reads as a number or as true or false is one in quotes: '\"on\"'.",
+}
+"""Of what pydantic says in Python's words, or without knowing of YAML."""
+
+
 def _explain(error: ValidationError, kind: Any, layers: Sequence[Layer]) -> ReelignError:
     # Of a key with a typo, the field that is missing for it is no news.
     unknown = ("unexpected_keyword_argument", "extra_forbidden")
@@ -194,9 +201,8 @@ def _explain(error: ValidationError, kind: Any, layers: Sequence[Layer]) -> Reel
         # A dataclass refused its own values: by custom the message begins with the field's name and holds its value.
         field = ".".join(part for part in (key, expected.split()[0]) if part)
         return ReelignError(f"{_origin(layers, field)}: {field} is not valid: {expected}.", "Give another value.")
-    return ReelignError(
-        f"{_origin(layers, key)}: {key} = {first['input']!r} is not valid.", f"{expected[:1].upper()}{expected[1:]}."
-    )
+    mend = MENDS.get(first["type"], f"{expected[:1].upper()}{expected[1:]}.")
+    return ReelignError(f"{_origin(layers, key)}: {key} = {first['input']!r} is not valid.", mend)
 
 
 def _locate(kind: Any, path: Sequence[str]) -> tuple[str, list[Any]]:
