@@ -19,19 +19,21 @@ from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.generators.encoders import encoders, is_away
 from reelign.generators.wan_i2v import WanImageToVideo
-from reelign.objectives import DPO
+from reelign.objectives import DPO, SFT
+from reelign.objectives.anchors import Anchors
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
 from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, generate
 from reelign.recipes.judging import JudgeSettings, judge
 from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.online import align_online
+from reelign.recipes.real_clips import load_real
 from reelign.recipes.reward_gradient import align_by_reward_gradient
 from reelign.recipes.samples import SampleSettings
 from reelign.recipes.training_data import training_data
 from reelign.records import ImagePrompt, Workspace, image_prompt
 from reelign.training import LoRA, TrainerSettings
 from reelign.training.caches import cached_prompts, cached_sides
-from reelign.video import read_image
+from reelign.video import read_image, read_video, write_video
 
 TEXT = "a red square"
 SIZE = VideoSize(9, 16, 16)
@@ -149,6 +151,80 @@ def test_preferences_train_with_their_images_encoded_once(
     assert (done.folder / "samples" / "step-000002.png").exists()
     outline = load_generator(str(folder), weights=False)
     assert dry_run(workspace, outline, OFFLINE, data, sampling=SMALL, anew=True).prompts_to_encode == 0
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two clips, of different content from the first frame on, and an image that begins neither."""
+    folder = tmp_path_factory.mktemp("clips")
+    chance = torch.Generator().manual_seed(3)
+    for name in "ab":
+        write_video(folder / f"{name}.mp4", torch.rand(9, 3, 16, 16, generator=chance), 8)
+    Image.new("RGB", (16, 16), (0, 200, 0)).save(folder / "green.png")
+    (folder / "real.csv").write_text(f"prompt,video\n{TEXT},a.mp4\n{TEXT},b.mp4\n")
+    (folder / "named.csv").write_text(f"prompt,video,image\n{TEXT},a.mp4,green.png\n")
+    (folder / "labels.csv").write_text(f"prompt,video,label\n{TEXT},a.mp4,1\n{TEXT},b.mp4,1\n")
+    (folder / "pairs.csv").write_text(f"prompt,chosen,rejected,image\n{TEXT},a.mp4,b.mp4,green.png\n")
+    return folder
+
+
+def test_real_clips_go_on_from_their_first_frames_or_the_named_image(folder: Path, clips: Path, tmp_path: Path) -> None:
+    model = load_generator(str(folder))
+    found = load_real(clips / "real.csv", "first_frame", model, tmp_path)
+    assert (len(found.prompts), found.rows, found.size) == (2, [0, 1], SIZE)
+    own = found.conditioning(model, tmp_path)
+    for row, name in enumerate("ab"):
+        first = read_video(clips / f"{name}.mp4").frames[:1]
+        assert torch.equal(own["image_latents"][row], model.encode_condition(first, SIZE)["image_latents"][0])
+    named = load_real(clips / "named.csv", "column", model, tmp_path).conditioning(model, tmp_path)
+    green = read_image(clips / "green.png")[None]
+    assert torch.equal(named["image_latents"], model.encode_condition(green, SIZE)["image_latents"])
+    with pytest.raises(ReelignError, match=r"names the image .*green\.png for .*a\.mp4, and images=first_frame takes"):
+        load_real(clips / "named.csv", "first_frame", model, tmp_path)
+
+
+def test_files_with_images_train_offline(workspace: Workspace, folder: Path, clips: Path, encoded: list[int]) -> None:
+    once = replace(
+        OFFLINE,
+        samples=SampleSettings(),
+        empty_prompt_share=0.0,
+        images="first_frame",
+        trainer=replace(OFFLINE.trainer, steps=1),
+    )
+    anchored = replace(once, run="pairs", anchors=Anchors(real=1.0), real=str(clips / "real.csv"))
+    data = training_data(workspace, anchored, clips / "pairs.csv")
+    planned = dry_run(workspace, load_generator(str(folder), weights=False), anchored, data)
+    assert planned.prompts_to_encode == 3  # the named image and two first frames; the text is cached
+    assert align(workspace, load_generator(str(folder)), anchored, data=data).samples == 1
+    assert encoded == [1, 1, 1]
+    labelled = replace(once, run="labels", objective=SFT())
+    data = training_data(workspace, labelled, clips / "labels.csv")
+    assert align(workspace, load_generator(str(folder)), labelled, data=data).samples == 2
+    assert encoded == [1, 1, 1]
+
+
+def test_files_whose_images_do_not_suit_the_model_are_refused(
+    workspace: Workspace, folder: Path, clips: Path, tiny_wan: Generator
+) -> None:
+    model, none = load_generator(str(folder), weights=False), replace(OFFLINE, run="refused")
+    real = replace(none, anchors=Anchors(real=1.0), real=str(clips / "real.csv"))
+    cases = (
+        (model, replace(none, objective=SFT()), "labels.csv", "goes on from an image, and 1 of 1 prompts have none"),
+        (model, real, "pairs.csv", "goes on from an image, and 2 of 2 prompts have none"),
+        (tiny_wan, none, "pairs.csv", "makes videos of text alone, and 1 of 1 prompts have an image"),
+    )
+    for generator, settings, file, told in cases:
+        with pytest.raises(ReelignError, match=told) as caught:
+            dry_run(workspace, generator, settings, training_data(workspace, settings, clips / file))
+        assert generator is tiny_wan or ("column image" in caught.value.mend and "first_frame" in caught.value.mend)
+    gradient = replace(GRADIENT, data_anchor=1.0, real=str(clips / "real.csv"))
+    with pytest.raises(ReelignError, match="and 2 of 2 prompts have none"):
+        align_by_reward_gradient(workspace, model, gradient, sampling=SMALL)
+    online = replace(online_worlds.settings(), anchors=Anchors(real=1.0), real=str(clips / "real.csv"))
+    with pytest.raises(ReelignError, match="and 2 of 2 prompts have none"):
+        align_online(workspace, model, online, sampling=SMALL)
+    with pytest.raises(ValueError, match="images=first_frame does not go with pairs=ground_truth"):
+        replace(real, images="first_frame", pairs="ground_truth")
 
 
 def test_online_rollouts_and_reward_gradients_go_on_from_images(workspace: Workspace, folder: Path) -> None:

@@ -24,7 +24,7 @@ from reelign.recipes.file_data import file_preferences
 from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.preference_data import PreferenceData, workspace_preferences
 from reelign.recipes.run_config import as_yaml, claim_run, run_content
-from reelign.recipes.training_samples import drawn_clips
+from reelign.recipes.training_samples import drawn_clips, training_clips
 from reelign.records import FilePair, Workspace, write_pairs
 from reelign.stages import align as align_stage
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
@@ -381,7 +381,7 @@ def test_kto_trains_on_labels_without_pairs(judged: Workspace, tiny_wan: Generat
     own = workspace_preferences(judged, "all")
     labelled = [replace(each, score=1.0 if each.score > 0 else -1.0) for each in own.standing() if each.score]
     data = PreferenceData(own.prompts, [], [], [], "labels", candidates=labelled)
-    for objective in (DPO(), SFT()):
+    for objective in (DPO(), SFT(on="random")):
         with pytest.raises(ReelignError, match="labels of single videos and no pairs"):
             align(judged, tiny_wan, replace(SETTINGS, objective=objective), data=data)
     watched = replace(SETTINGS, objective=KTO(), monitor=MonitorSettings(held_out=0.5))
@@ -392,3 +392,14 @@ def test_kto_trains_on_labels_without_pairs(judged: Workspace, tiny_wan: Generat
     rows = metrics(done.folder)
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert rows[-1]["desirable_error_gap"] < rows[-1]["undesirable_error_gap"]
+
+
+def test_sft_trains_on_the_labelled_videos_of_one_side(judged: Workspace, tiny_wan: Generator) -> None:
+    own = workspace_preferences(judged, "all")
+    best = [replace(each, score=1.0) for each in own.standing() if each.score > 0]
+    data = PreferenceData(own.prompts, [], [], [], "labels", candidates=best)
+    settings = replace(SETTINGS, objective=SFT(), trainer=replace(SETTINGS.trainer, steps=1))
+    assert training_clips(judged, settings, data) == [each.clip for each in best]
+    assert align(judged, tiny_wan, settings, data=data).samples == len(best)
+    with pytest.raises(ReelignError, match=r"objective\.on=rejected trains on undesirable videos, and no label is so"):
+        align(judged, tiny_wan, replace(settings, objective=SFT(on="rejected")), data=data)

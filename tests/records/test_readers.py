@@ -9,10 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from pyarrow import parquet
 
 from reelign.errors import ReelignError
-from reelign.records import READERS, FilePair, decided, read_pairs, read_rows, write_pairs
+from reelign.records import READERS, FilePair, decided, image_prompt, read_pairs, read_rows, write_labels, write_pairs
 from reelign.records.readers import load_reader
 from reelign.video import write_video
 
@@ -275,3 +276,28 @@ def test_every_reader_says_what_it_holds() -> None:
         reader = load_reader(name)
         assert reader.what
         assert bool(reader.columns) != bool(reader.recognise)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_images_of_pairs_and_labels_are_read_and_survive_writing(folder: Path, suffix: str) -> None:
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(folder / "red.png")
+    asked = image_prompt("p", folder / "red.png")
+    pairs = [
+        FilePair(prompt=asked, chosen=folder / "a.mp4", rejected=folder / "b.mp4"),
+        FilePair(prompt="p", chosen=folder / "a.mp4", rejected=folder / "c.mp4"),
+    ]
+    write_pairs(folder / "out" / f"pairs{suffix}", pairs)
+    assert [pair.prompt for pair in read_pairs(folder / "out" / f"pairs{suffix}")] == [asked, "p"]
+    (label,) = read_rows(write(folder / "l.csv", "prompt,video,label,image\np,a.mp4,1,red.png\n")).labels
+    assert label.prompt == asked
+    write_labels(folder / "out" / f"labels{suffix}", [label])
+    assert read_rows(folder / "out" / f"labels{suffix}").labels[0].prompt == asked
+
+
+def test_rows_whose_image_cannot_be_read_are_counted(folder: Path) -> None:
+    path = write(folder / "pairs.csv", "prompt,chosen,rejected,image\np,a.mp4,b.mp4,a.mp4\np,a.mp4,b.mp4,\n")
+    found = read_rows(path)
+    assert ([each.reason for each in found.broken], len(found.compared)) == (["unreadable image"], 1)
+    with pytest.raises(ReelignError, match=r"row 1: .*a\.mp4 cannot be read as an image") as caught:
+        found.refuse_broken()
+    assert f"start at the folder of the file, {folder}" in caught.value.mend

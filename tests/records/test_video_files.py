@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from reelign.errors import ReelignError
-from reelign.records import FileVideo, read_videos
+from reelign.records import FileVideo, ImagePrompt, image_prompt, read_videos
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def test_rows_become_videos_beside_the_file(tmp_path: Path, clip: Path) -> None:
     assert read_videos(tmp_path / "real.parquet") == expected
 
 
+def test_a_column_names_the_image_that_a_clip_goes_on_from(tmp_path: Path, clip: Path) -> None:
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(tmp_path / "clips" / "first.png")
+    first, plain = read_videos(
+        write(tmp_path, "prompt,video,image\na,clips/one.mp4,clips/first.png\na,clips/one.mp4,\n")
+    )
+    assert first.prompt == image_prompt("a", tmp_path / "clips" / "first.png")
+    assert (plain.prompt, isinstance(plain.prompt, ImagePrompt)) == ("a", False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -43,6 +53,7 @@ def test_rows_become_videos_beside_the_file(tmp_path: Path, clip: Path) -> None:
         ("prompt,video\n ,clips/one.mp4\n", "row 1: prompt must be a text"),
         ("prompt,video\na,clips/two.mp4\n", "row 1: the video .*two.mp4 does not exist"),
         ("prompt,video\na,clips/\0.mp4\n", r"row 1: 'clips/\\x00.mp4' cannot be a path"),
+        ("prompt,video,image\na,clips/one.mp4,none.png\n", "row 1: .*none.png cannot be read as an image"),
         ("", "is empty"),
     ],
 )

@@ -15,11 +15,12 @@ from reelign.recipes.clips import Clip, one_size
 from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.real_clips import read_real, real_size
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.settings import AlignSettings, RunSettings
 from reelign.recipes.shared_prompts import trained_prompts, training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
-from reelign.records import Workspace, read_videos
+from reelign.records import Workspace
 from reelign.training import Policy
 from reelign.training.adapters import WEIGHTS_FILE, expert_files
 from reelign.training.asked import check_images
@@ -112,13 +113,15 @@ def dry_run(
         check_claim(folder, run_content(generator, settings, data, drawn_clips(workspace, settings, kept)))
     clips = [*training_clips(workspace, settings, kept), *(held_out.clips if held_out else [])]
     cache = workspace.root / "cache"
-    real = read_videos(Path(settings.real))[: data.limit] if settings.anchors.real else []
+    real = read_real(settings.real, settings.images)[: data.limit] if settings.anchors.real else []
     files = [clip.path for clip in clips if clip.shard is None] + [each.video for each in real]
     shown = settings.samples.texts(workspace, data.prompts)
     prompts = [*data.prompts, *(each.prompt for each in real), *shown]
-    images, size = 0, data.image_size()
+    images, size, real_images = 0, data.image_size(), real_size(real)
     if size is not None:
         images = uncached_images(data.prompts, generator, cache / "text", size)
+    if real_images is not None:
+        images += uncached_images([each.prompt for each in real], generator, cache / "text", real_images)
     if settings.samples.every:
         how = Sampling.resolve(sampling or GenerateSettings(), generator)
         prompts.append(how.negative_prompt)

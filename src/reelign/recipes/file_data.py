@@ -12,7 +12,8 @@ from tqdm import tqdm
 from reelign.errors import ReelignError
 from reelign.recipes.clips import Clip
 from reelign.recipes.preference_data import Candidate, PreferenceData
-from reelign.records import Broken, Compared, FileLabel, FileRows, content_key, decided, read_rows
+from reelign.recipes.real_clips import Images, asked_of
+from reelign.records import Broken, Compared, FileLabel, FileRows, content_key, decided, prompt_content, read_rows
 from reelign.records.segments import segments_cell
 from reelign.training.caches import file_hash
 from reelign.video import Probe, probe_video
@@ -29,12 +30,14 @@ def file_preferences(
     *,
     pairs: str = "all",
     weights: Mapping[str, float] | None = None,
+    images: Images = "column",
 ) -> PreferenceData:
     """The preferences in a user's file or folder: pairs, pointwise labels, or both.
 
     Args:
         path, format: as for `records.read_rows`.
         pairs, weights: as for `records.decided`.
+        images: where labelled videos take the images from that they go on from (`AlignSettings`).
     Raises:
         ReelignError: as `records.read_rows`, or a row cannot be trained on: a missing, unreadable or empty value, the
             two videos of a pair differ in size or length or are copies of one.
@@ -42,13 +45,16 @@ def file_preferences(
     found = checked(read_rows(path, format))
     tqdm.write(f"{found.path}: read as {found.format}", file=sys.stderr)
     found.refuse_broken()
+    labels = [replace(each, prompt=asked_of(each.prompt, each.video, images)) for each in found.labels]
     made, left_out = decided(found.compared, pairs=pairs, weights=weights)
-    prompts = list(dict.fromkeys([*(pair.prompt for pair in made), *(label.prompt for label in found.labels)]))
+    prompts = list(dict.fromkeys([*(pair.prompt for pair in made), *(label.prompt for label in labels)]))
     row = {prompt: index for index, prompt in enumerate(prompts)}
     segmented = any(pair.segments for pair in made)
-    content: list[object] = [[pair.prompt, file_hash(pair.chosen), file_hash(pair.rejected)] for pair in made]
+    content: list[object] = [
+        [prompt_content(pair.prompt), file_hash(pair.chosen), file_hash(pair.rejected)] for pair in made
+    ]
     content += [segments_cell(pair.segments) for pair in made] if segmented else []
-    content += [[label.prompt, file_hash(label.video), label.desirable] for label in found.labels]
+    content += [[prompt_content(label.prompt), file_hash(label.video), label.desirable] for label in labels]
     return PreferenceData(
         prompts=prompts,
         chosen=[Clip(pair.chosen) for pair in made],
@@ -57,7 +63,7 @@ def file_preferences(
         key=content_key(content),
         left_out=left_out,
         margins=[pair.margin for pair in made],
-        candidates=_candidates(found.labels, row) if found.labels else None,
+        candidates=_candidates(labels, row) if labels else None,
         segments=[pair.segments for pair in made] if segmented else None,
     )
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import seed_from
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
@@ -22,13 +21,13 @@ from reelign.recipes.online_feedback import Feedback, RewardFeedback, open_feedb
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep, Settles
 from reelign.recipes.online_stream import OnlineStream
-from reelign.recipes.preference_data import real_videos
+from reelign.recipes.real_clips import load_real, real_content, real_stream
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
 from reelign.recipes.watch import Watch, make_watch
-from reelign.records import Workspace, content_key, prompt_content, read_videos
+from reelign.records import Workspace, content_key, prompt_content
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch
-from reelign.training.caches import cached_prompts, cached_sides, file_hash
+from reelign.training.caches import cached_sides
 from reelign.training.checkpoints import checkpoint_folders
 from reelign.training.reference_policy import Gated, ReferenceMoves, Scores
 from reelign.training.rollouts import Sampler
@@ -166,7 +165,7 @@ def dry_run_online(
 
 def _data_key(settings: OnlineSettings, prompts: list[str], how: Sampling) -> str:
     """Changes with what the videos are made of, and with real clips."""
-    real = [[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)] if settings.real else []
+    real = real_content(settings.real, settings.images) if settings.real else []
     return content_key([prompt_content(prompt) for prompt in prompts], how.as_dict(), *real)
 
 
@@ -223,13 +222,5 @@ def _real(
     if not settings.anchors.real:
         return None
     cache = workspace.root / "cache"
-    latents, prompts, rows, names = real_videos(Path(settings.real), generator, cache)
-    return ShuffledStream(
-        VideoBatch,
-        latents,
-        cached_prompts(prompts, generator, cache / "text"),
-        torch.tensor(rows),
-        batch_size=settings.prompts * ranks.count,
-        seed=seed_from(settings.seed, "real"),
-        names=names,
-    )
+    clips = load_real(settings.real, settings.images, generator, cache)
+    return real_stream(clips, generator, cache, batch_size=settings.prompts * ranks.count, seed=settings.seed)

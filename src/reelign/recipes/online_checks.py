@@ -12,6 +12,7 @@ from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.online_feedback import LATENT, Feedback, check_feedback
 from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.real_clips import check_real
 from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.records import Workspace
@@ -49,6 +50,8 @@ def check_online(workspace: Workspace, generator: Generator, settings: OnlineSet
             check_reward(name, **settings.watch.options.get(name, {}))
     prompts = training_prompts(workspace, limit)
     check_images(generator, prompts)
+    if settings.anchors.real:
+        check_real(generator, settings.real, settings.images)
     warn_of_shared(prompts, workspace.asked_in("held_out"))
     return prompts
 

@@ -99,7 +99,7 @@ def summarise_workspace(workspace: Workspace, settings: AlignSettings) -> PairSu
     policy = "all" if settings.pairs == "ground_truth" else settings.pairs
     found = preferences(groups, votes, weights=settings.weights, pairs=policy)
     files = {video.id: workspace.video_path(video) for group in groups for video in group.videos}
-    texts = {group.prompt.id: group.prompt.text for group in groups}
+    asked = {group.prompt.id: workspace.asked(group.prompt) for group in groups}
     margins: dict[tuple[str, str], dict[str, float]] = {}
     for vote in votes:
         if vote.video_a in files and vote.video_b in files:
@@ -111,7 +111,7 @@ def summarise_workspace(workspace: Workspace, settings: AlignSettings) -> PairSu
     ]
     made = [
         FilePair(
-            prompt=texts[pair.prompt_id],
+            prompt=asked[pair.prompt_id],
             chosen=files[pair.chosen],
             rejected=files[pair.rejected],
             margin=pair.margin,

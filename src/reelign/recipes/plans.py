@@ -19,7 +19,8 @@ from reelign.recipes.empty_prompts import EmptyPrompts, lost_by_seed
 from reelign.recipes.kto_step import KTOStep
 from reelign.recipes.objective_step import WithBeta, in_means
 from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.preference_data import PreferenceData, random_videos, real_videos
+from reelign.recipes.preference_data import PreferenceData, random_videos
+from reelign.recipes.real_clips import load_real, real_stream
 from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.segment_step import SegmentDPOStep, SegmentedStream
 from reelign.recipes.settings import AlignSettings
@@ -34,7 +35,7 @@ from reelign.recipes.training_samples import (
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep, SFTStep
 from reelign.records import Workspace
 from reelign.training import PairBatch, SharedLatents, ShuffledStream, Step, Stream, VideoBatch
-from reelign.training.caches import cached_prompts, cached_texts
+from reelign.training.caches import cached_texts
 from reelign.video import probe_video
 
 
@@ -183,25 +184,19 @@ class Planner:
             chance = generator_from(self.settings.seed, "random videos")
             latents, rows = random_videos(self.workspace, self.data, chance)
         else:
-            both, rows = self.data.pairs(self.generator, self.cache)
-            side, clips = (0, self.data.chosen) if objective.on == "chosen" else (1, self.data.rejected)
-            latents, names = both.side(side), [clip.name for clip in clips]
+            clips, own = self.data.one_side(objective.on)
+            names, rows = [clip.name for clip in clips], torch.tensor(own)
+            if self.data.rows:  # a video in several pairs is held once
+                latents = self.data.pairs(self.generator, self.cache)[0].side(0 if objective.on == "chosen" else 1)
+            else:
+                latents = load_latents(clips, self.generator, self.cache)
         return Plan(SFTStep(objective, self.settings), self._stream(VideoBatch, latents, rows, names), len(latents))
 
     def anchored(self, plan: Plan) -> Plan:
         """The plan with real clips beside every batch, in an order and with draws of their own."""
-        latents, prompts, rows, names = real_videos(
-            Path(self.settings.real), self.generator, self.cache, limit=self.data.limit
-        )
-        real = ShuffledStream(
-            VideoBatch,
-            latents,
-            cached_prompts(prompts, self.generator, self.cache / "text"),
-            torch.tensor(rows),
-            batch_size=self.settings.batch_size,
-            seed=seed_from(self.settings.seed, "real"),
-            names=names,
-        )
+        settings = self.settings
+        clips = load_real(settings.real, settings.images, self.generator, self.cache, limit=self.data.limit)
+        real = real_stream(clips, self.generator, self.cache, batch_size=settings.batch_size, seed=settings.seed)
         stream = AnchoredStream(plan.stream, self._forgetting(real))
         return Plan(DataAnchorStep(plan.step, self.settings), stream, plan.samples)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -84,8 +84,25 @@ class PreferenceData:
         if not self.rows:
             raise ReelignError(
                 "The data hold labels of single videos and no pairs.",
-                "Train with objective.name=kto or rwr and without held-out pairs, or give pairs.",
+                "Train with objective.name=kto, rwr or sft and without held-out pairs, or give pairs.",
             )
+
+    def one_side(self, on: Literal["chosen", "rejected"]) -> tuple[list[Clip], list[int]]:
+        """One side's videos with the rows of their prompts: of every pair, or where labels stand alone the desirable
+        (`chosen`) or undesirable ones.
+
+        Raises:
+            ReelignError: labels alone, none of them of that kind.
+        """
+        if self.rows:
+            return self.chosen if on == "chosen" else self.rejected, self.rows
+        kept = [each for each in self.standing() if (each.score > 0 if on == "chosen" else each.score < 0)]
+        if not kept:
+            raise ReelignError(
+                f"objective.on={on} trains on {'' if on == 'chosen' else 'un'}desirable videos, and no label is so.",
+                "Set objective.on to the other side, or label more videos.",
+            )
+        return [each.clip for each in kept], [each.row for each in kept]
 
     def pairs(self, generator: Generator, cache: Path) -> tuple[SharedLatents, Tensor]:
         """Latents (pairs, 2, C, F, H, W), column 0 chosen, and (pairs,) rows of their prompts."""
@@ -296,16 +313,6 @@ def ground_truth_preferences(workspace: Workspace, path: Path, *, split: str = "
         key=content_key([[file_hash(clips[pair.chosen].path), pair.rejected] for pair in found.pairs]),
         left_out=found.left_out,
     )
-
-
-def real_videos(
-    path: Path, generator: Generator, cache: Path, *, limit: int | None = None
-) -> tuple[Tensor, list[str], list[int], list[str]]:
-    """Latents of the first real clips in a file of (prompt, video), the distinct prompts, each clip's row and name."""
-    found = read_videos(path)[:limit]
-    prompts = list(dict.fromkeys(each.prompt for each in found))
-    latents = load_latents([Clip(each.video) for each in found], generator, cache)
-    return latents, prompts, [prompts.index(each.prompt) for each in found], [each.video.stem for each in found]
 
 
 def random_videos(workspace: Workspace, data: PreferenceData, chance: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from reelign.diffusion.seeds import generator_from, seed_from
+from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import Route
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
@@ -19,7 +18,7 @@ from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
 from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
-from reelign.recipes.preference_data import real_videos
+from reelign.recipes.real_clips import RealClips, check_real, load_real, real_content, real_stream
 from reelign.recipes.reward_gradient_latent import LatentLoss, check_latent, folder_of, latent_content, open_latent
 from reelign.recipes.reward_gradient_scoring import PixelLoss, check_choice, open_choice, weights_of
 from reelign.recipes.reward_gradient_segments import check_long, long_frames
@@ -32,10 +31,10 @@ from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep
 from reelign.recipes.watch import Watch, make_watch
-from reelign.records import Workspace, content_key, prompt_content, read_videos
-from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Step, Stream, Trainer, VideoBatch
+from reelign.records import Workspace, content_key, prompt_content
+from reelign.training import ALONE, Monitor, Policy, Ranks, Step, Stream, Trainer
 from reelign.training.asked import check_images
-from reelign.training.caches import cached_prompts, cached_sides, cached_texts, file_hash
+from reelign.training.caches import cached_prompts, cached_sides, cached_texts
 from reelign.training.policy import check_experts, check_targets
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
@@ -135,6 +134,8 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
     if settings.data_anchor or settings.objective.reference:
         check_sigma_range(settings.anchor_steps(), generator)
     check_long(generator, settings, sampling)
+    if settings.real:
+        check_real(generator, settings.real, settings.images)
     if sampling.segments == 1:
         settings.frames.check(sampling.size.num_frames)
     return route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
@@ -144,7 +145,7 @@ def run_content(
     generator: Generator, settings: RewardGradientSettings, sampling: Sampling, prompts: list[str]
 ) -> dict[str, Any]:
     """All that decides what a run comes to."""
-    real = [[each.prompt, file_hash(each.video)] for each in read_videos(Path(settings.real))] if settings.real else []
+    real = real_content(settings.real, settings.images) if settings.real else []
     data = content_key([prompt_content(prompt) for prompt in prompts], sampling.as_dict(), *real)
     return {**model_content(generator), "data": data, **latent_content(settings), "align": asdict(settings)}
 
@@ -224,7 +225,8 @@ def _parts(
     loss: PixelLoss | LatentLoss,
 ) -> tuple[Step[Any], Stream[Any]]:
     """The step and its batches, anchors beside them."""
-    texts = workspace.root / "cache" / "text"
+    cache = workspace.root / "cache"
+    texts = cache / "text"
     negative = cached_texts([sampling.negative_prompt], generator, texts)
     climb = RewardGradientStep(loss, settings, sampling, negative)
     if isinstance(loss, PixelLoss):
@@ -234,30 +236,23 @@ def _parts(
             long_frames(loss, settings, sampling, chance)
         else:
             chosen_frames(loss, generator, settings, generator.latent_shape(sampling.size)[1], chance)
-    real: Tensor | None = None
+    clips: RealClips | None = None
     if settings.real:
-        real, own, rows, names = real_videos(Path(settings.real), generator, workspace.root / "cache")
-    if real is not None and settings.edit_from is not None:
-        _check_shape(real, generator, sampling)
-        prompts = [own[row] for row in rows]
+        clips = load_real(settings.real, settings.images, generator, cache)
+    edited = clips if settings.edit_from is not None else None
+    if edited is not None:
+        _check_shape(edited.latents, generator, sampling)
+        prompts = [edited.prompts[row] for row in edited.rows]
     stream: Stream[Any] = rollout_stream(
         prompts,
         cached_prompts(prompts, generator, texts, size=sampling.size),
         batch_size=settings.batch_size,
         seed=settings.seed,
-        real=real if settings.edit_from is not None else None,
+        real=None if edited is None else edited.latents,
     )
-    if real is None or not settings.data_anchor:
+    if clips is None or not settings.data_anchor:
         return climb, stream
-    anchor = ShuffledStream(
-        VideoBatch,
-        real,
-        cached_prompts(own, generator, texts),
-        torch.tensor(rows),
-        batch_size=settings.batch_size,
-        seed=seed_from(settings.seed, "real"),
-        names=names,
-    )
+    anchor = real_stream(clips, generator, cache, batch_size=settings.batch_size, seed=settings.seed)
     return DataAnchorStep(climb, settings.anchor_steps()), AnchoredStream(stream, anchor)
 
 

@@ -14,6 +14,7 @@ from reelign.diffusion.truncation import LastSteps, NoisyStep, OneStep, RandomSt
 from reelign.objectives import SFT, Anchors
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.generation import GenerateSettings
+from reelign.recipes.real_clips import Images
 from reelign.recipes.reward_gradient_frames import FrameChoice
 from reelign.recipes.settings import RunSettings, StepSettings
 from reelign.recipes.watch_settings import WatchSettings
@@ -93,6 +94,8 @@ class RewardGradientSettings(RunSettings):
     """Weight of the denoising errors on the videos of `real`, added to the loss (ReFL's and DDRL's guard)."""
     real: str = ""
     """A CSV or Parquet file of (prompt, video): real clips, for `data_anchor` and `edit_from`."""
+    images: Images = "column"
+    """Where they take the image that they go on from: the file's `column` image, or each its own `first_frame`."""
     noise_levels: Distribution = "uniform"
     """Of the draws of `data_anchor` and `objective.reference`."""
     shift: float = 1.0
@@ -133,6 +136,7 @@ class RewardGradientSettings(RunSettings):
             objective=SFT(),
             anchors=Anchors(real=self.data_anchor),
             real=self.real,
+            images=self.images,
             noise_levels=self.noise_levels,
             shift=self.shift,
             micro_batch_size=self.micro_batch_size,

@@ -14,6 +14,7 @@ from reelign.objectives.dpo import DPO
 from reelign.objectives.kto import KTO
 from reelign.objectives.rwr import RWR
 from reelign.objectives.sft import SFT
+from reelign.recipes.real_clips import Images
 from reelign.recipes.samples import SampleSettings
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
 from reelign.training.trackers import TrackerName
@@ -48,6 +49,9 @@ class StepSettings(RunSettings):
     """Denoising errors added to the objective; IPO is DPO with chosen 0.2 and real 0.1."""
     real: str = ""
     """A CSV or Parquet file of (prompt, video): real clips, for `anchors.real` and for ground-truth pairs."""
+    images: Images = "column"
+    """Where real clips and labelled videos of a file take the image that they go on from: the file's `column` image, or
+    each its own `first_frame`. The two videos of a pair share one, which the column names."""
     swap: bool = False
     """A control: chosen and rejected exchanged (SFT: `objective.on=rejected`). A sound pipeline must then get worse."""
     noise_levels: Distribution = "uniform"
@@ -128,6 +132,11 @@ class AlignSettings(StepSettings):
             raise ValueError(f"histogram_alpha weighs pairs, and {self.objective.name} has none; set it to 0")
         if self.pairs == "ground_truth" and not self.real:
             raise ValueError("real must name a file of (prompt, video) for pairs=ground_truth, got ''")
+        if self.pairs == "ground_truth" and self.images == "first_frame":
+            raise ValueError(
+                "images=first_frame does not go with pairs=ground_truth, whose samples go on from their prompts' "
+                "images; name those in the column image"
+            )
         if self.defects == "segments" and self.pairs == "ground_truth":
             raise ValueError("defects=segments follows from judgements, and pairs=ground_truth has none")
         if self.real and not self.anchors.real and self.pairs != "ground_truth":

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from reelign.errors import ReelignError
 from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.real_clips import read_real
 from reelign.recipes.settings import AlignSettings
-from reelign.records import ImagePrompt, Workspace, read_videos
+from reelign.records import ImagePrompt, Workspace
 
 
 def shared_prompts(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
@@ -34,7 +35,11 @@ def warn_of_shared(trained: Iterable[str], held_out: Iterable[str]) -> list[str]
 def trained_prompts(settings: AlignSettings, data: PreferenceData) -> list[str]:
     """The prompts of everything that an alignment trains on, real clips too."""
     rows = {*data.rows, *(each.row for each in data.candidates or ())}
-    real = [each.prompt for each in read_videos(settings.real)[: data.limit]] if settings.anchors.real else []
+    real = (
+        [each.prompt for each in read_real(settings.real, settings.images)[: data.limit]]
+        if settings.anchors.real
+        else []
+    )
     return [*(data.prompts[row] for row in sorted(rows)), *real]
 
 

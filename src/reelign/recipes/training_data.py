@@ -25,7 +25,7 @@ def training_data(
             "Leave defects at 'ignored'; a file says the parts of its pairs in the column segments.",
         )
     if file is not None:
-        data = file_preferences(file, format, pairs=settings.pairs, weights=settings.weights)
+        data = file_preferences(file, format, pairs=settings.pairs, weights=settings.weights, images=settings.images)
     elif settings.pairs == "ground_truth":
         data = ground_truth_preferences(workspace, Path(settings.real))
     else:

@@ -15,11 +15,17 @@ from reelign.objectives import DPO, KTO, RWR, SFT, check_schedule
 from reelign.recipes.clips import Clip
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.preference_data import Candidate, PreferenceData, random_clips
+from reelign.recipes.real_clips import check_real, real_content
 from reelign.recipes.settings import AlignSettings
-from reelign.records import Workspace, content_key, read_videos
+from reelign.records import Workspace, content_key
 from reelign.training.asked import check_images
-from reelign.training.caches import file_hash
 from reelign.training.policy import check_targets
+
+NAME_IMAGES = (
+    "A workspace's prompts have them in a table with the columns text and image (reelign init FOLDER --prompts "
+    "prompts.csv), files of pairs and labels in a column image; with images=first_frame labelled videos go on from "
+    "their own first frames."
+)
 
 
 def data_key(settings: AlignSettings, data: PreferenceData) -> str:
@@ -29,7 +35,7 @@ def data_key(settings: AlignSettings, data: PreferenceData) -> str:
         judged = _clear(settings, data) if isinstance(settings.objective, KTO) else data.standing()
         parts.append([[each.clip.name, each.row, each.score] for each in judged])
     if settings.anchors.real:
-        parts.append([[each.prompt, file_hash(each.video)] for each in read_videos(settings.real)])
+        parts.append(real_content(settings.real, settings.images))
     return content_key(data.key, *parts) if parts else data.key
 
 
@@ -38,9 +44,13 @@ def check(settings: AlignSettings, generator: Generator, data: PreferenceData) -
     objective = settings.objective
     if isinstance(objective, DPO | KTO):
         check_schedule(objective.schedule, generator.path.prediction)
-    if not isinstance(objective, KTO | RWR):
+    if isinstance(objective, SFT) and objective.on != "random":
+        data.one_side(objective.on)
+    elif not isinstance(objective, KTO | RWR):
         data.check_pairs()
-    check_images(generator, data.prompts)
+    check_images(generator, data.prompts, mend=NAME_IMAGES)
+    if settings.anchors.real:
+        check_real(generator, settings.real, settings.images)
     if settings.empty_prompt_share and not generator.takes_negative_prompts:
         raise ReelignError(
             f"{generator.model} is guided in one pass, which has no side without a prompt, and empty_prompt_share "
@@ -107,8 +117,10 @@ def training_clips(workspace: Workspace, settings: AlignSettings, data: Preferen
             return [each.clip for group in weighed_groups(settings, data) for each in group]
         case SFT(on="random"):
             return drawn_clips(workspace, settings, data)
-        case SFT(on=side):
-            return data.chosen if side == "chosen" else data.rejected
+        case SFT(on="rejected"):
+            return data.one_side("rejected")[0]
+        case SFT():
+            return data.one_side("chosen")[0]
 
 
 def drawn_clips(workspace: Workspace, settings: AlignSettings, data: PreferenceData) -> list[Clip]:

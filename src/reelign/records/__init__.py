@@ -3,7 +3,7 @@
 from reelign.records.answers import Defect, Kind, Verdict
 from reelign.records.assignments import Invitation, Opening, Showing
 from reelign.records.file_rows import Broken, Compared, FileLabel, FileRows
-from reelign.records.image_prompts import ImagePrompt, image_prompt, prompt_content
+from reelign.records.image_prompts import FirstFrame, ImagePrompt, image_prompt, prompt_content
 from reelign.records.judges import JUDGES, Judge, is_comparing, kind_of, load_judges
 from reelign.records.pair_files import FilePair, decided, write_labels, write_pairs
 from reelign.records.pair_policies import Pair, PairPolicy, Preferences, ground_truth_pairs
@@ -34,6 +34,7 @@ __all__ = [
     "FilePair",
     "FileRows",
     "FileVideo",
+    "FirstFrame",
     "Group",
     "ImagePrompt",
     "Invitation",

@@ -13,6 +13,7 @@ from reelign.records.segments import Segments
 NO_PROMPT = "empty prompt"
 NO_VIDEO = "missing video"
 SAME_VIDEO = "the same video twice"
+NO_IMAGE = "unreadable image"
 BAD_VALUE = "unreadable value"
 
 
@@ -23,6 +24,7 @@ class Compared:
     where: str
     """File and row, for messages."""
     prompt: str
+    """An `ImagePrompt` where the row names an image."""
     first: Path
     second: Path
     margins: dict[str, float] = field(default_factory=dict)

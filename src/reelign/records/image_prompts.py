@@ -52,6 +52,37 @@ def image_prompt(text: str, image: Path) -> ImagePrompt:
     return ImagePrompt(text, image, image_key(image))
 
 
+class FirstFrame(ImagePrompt):
+    """A prompt whose image is the first frame of a video.
+
+    Args:
+        text: what is to be seen.
+        image: the video's file.
+        image_key: changes with its content.
+    """
+
+
+def prompt_of_cells(where: str, folder: Path, text: str, image: object) -> str:
+    """A prompt as a row of a table says it: its text, with its image where the cell names one.
+
+    Args:
+        where: file and row, for messages.
+        folder: where relative paths start.
+        image: a path; None or an empty cell is a text alone.
+    Raises:
+        ReelignError: the cell is no path, or of no file that can be read as an image.
+    """
+    if image is None or image == "":
+        return text
+    if not isinstance(image, str):
+        raise ReelignError(f"{where}: image must be a path, got {image!r}.", "Give the path of an image file.")
+    try:
+        return image_prompt(text, (folder / Path(image).expanduser()).resolve())
+    except (ReelignError, RuntimeError, ValueError) as error:  # RuntimeError: no such user; ValueError: a NUL
+        what = error.what if isinstance(error, ReelignError) else f"{image!r} cannot be a path: {error}"
+        raise ReelignError(f"{where}: {what}", f"Paths of images start at the folder of the file, {folder}.") from error
+
+
 def image_key(path: Path) -> str:
     """sha256 of an image file's content, in hex; a file that did not change since is not read again.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reelign.errors import ReelignError
 from reelign.records.file_rows import Compared, FileLabel
+from reelign.records.image_prompts import ImagePrompt
 from reelign.records.pair_policies import DISAGREEMENT
 from reelign.records.segments import Segments, segments_cell, turned_around
 from reelign.records.tables import check_writable, write_columns
@@ -82,7 +83,7 @@ def decided(
 def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
     """Write pairs as CSV, Parquet or JSONL, by the suffix; `read_pairs` gives them back.
 
-    The videos are named relative to the file's folder, so that a folder with both can be moved. The file appears
+    Videos and images are named relative to the file's folder, so that a folder with both can be moved. The file appears
     whole or not at all.
 
     Raises:
@@ -99,12 +100,13 @@ def write_pairs(path: str | Path, pairs: Iterable[FilePair]) -> None:
     write_columns(
         path,
         {
-            "prompt": [pair.prompt for pair in pairs],
+            "prompt": [str(pair.prompt) for pair in pairs],
             "chosen": [_relative(pair.chosen, folder) for pair in pairs],
             "rejected": [_relative(pair.rejected, folder) for pair in pairs],
             "margin": [float(pair.margin) for pair in pairs],
             **{f"margin_{name}": [pair.margins.get(name) for pair in pairs] for name in dimensions},
             **({"segments": segments} if any(segments) else {}),
+            **_images([pair.prompt for pair in pairs], folder),
         },
     )
 
@@ -116,9 +118,10 @@ def write_labels(path: str | Path, labels: Iterable[FileLabel]) -> None:
     write_columns(
         path,
         {
-            "prompt": [each.prompt for each in labels],
+            "prompt": [str(each.prompt) for each in labels],
             "video": [_relative(each.video, folder) for each in labels],
             "label": [each.desirable for each in labels],
+            **_images([each.prompt for each in labels], folder),
         },
     )
 
@@ -152,8 +155,14 @@ def _check_weights(rows: Iterable[Compared], weights: Mapping[str, float] | None
             raise ReelignError(f"there is a weight for dimension {name!r}, which the file does not have", mend)
 
 
-def _relative(video: Path, folder: Path) -> str:
+def _images(prompts: list[str], folder: Path) -> dict[str, list[str | None]]:
+    """The column of images, where any prompt has one."""
+    images = [_relative(prompt.image, folder) if isinstance(prompt, ImagePrompt) else None for prompt in prompts]
+    return {"image": images} if any(images) else {}
+
+
+def _relative(file: Path, folder: Path) -> str:
     try:
-        return Path(os.path.relpath(video.resolve(), folder)).as_posix()
+        return Path(os.path.relpath(file.resolve(), folder)).as_posix()
     except ValueError:  # another drive, on Windows
-        return video.resolve().as_posix()
+        return file.resolve().as_posix()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reelign.errors import ReelignError
-from reelign.records.image_prompts import image_prompt
+from reelign.records.image_prompts import prompt_of_cells
 from reelign.records.tables import SUFFIXES, read_columns
 
 TEXT, IMAGE = "text", "image"
@@ -54,14 +54,4 @@ def _of_table(path: Path) -> list[str]:
 def _prompt(path: Path, where: str, text: object, image: object) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ReelignError(f"{where}: text must be a text, got {text!r}.", "Fill it in or remove the row.")
-    if image is None or image == "":
-        return text.strip()
-    if not isinstance(image, str):
-        raise ReelignError(f"{where}: image must be a path, got {image!r}.", "Give the path of an image file.")
-    try:
-        return image_prompt(text.strip(), (path.resolve().parent / Path(image).expanduser()).resolve())
-    except (ReelignError, RuntimeError, ValueError) as error:  # RuntimeError: no such user; ValueError: a NUL
-        what = error.what if isinstance(error, ReelignError) else f"{image!r} cannot be a path: {error}"
-        raise ReelignError(
-            f"{where}: {what}", f"Paths of images start at the folder of the file, {path.resolve().parent}."
-        ) from error
+    return prompt_of_cells(where, path.resolve().parent, text.strip(), image)

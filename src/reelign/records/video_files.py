@@ -1,4 +1,5 @@
-"""Captioned videos as a file: a CSV or Parquet of (prompt, video), such as real clips to stay near to."""
+"""Captioned videos as a file: a CSV or Parquet of (prompt, video), such as real clips to stay near to; with a column
+`image` of what each goes on from."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelign.errors import ReelignError
+from reelign.records.image_prompts import prompt_of_cells
 from reelign.records.tables import read_columns
 
 COLUMNS = ("prompt", "video")
+IMAGE = "image"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,6 +19,7 @@ class FileVideo:
     """A video file and what it shows."""
 
     prompt: str
+    """An `ImagePrompt` where the row names an image."""
     video: Path
 
 
@@ -23,7 +27,8 @@ def read_videos(path: str | Path) -> list[FileVideo]:
     """Read captioned videos; relative paths in the file start at the file's own folder.
 
     Raises:
-        ReelignError: an unreadable or empty file, a missing column, or a row with a missing value or video.
+        ReelignError: an unreadable or empty file, a missing column, or a row with a missing value or video, or with an
+            image that cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,13 +39,14 @@ def read_videos(path: str | Path) -> list[FileVideo]:
             raise ReelignError(
                 f"{path} has no column {name!r}, only {', '.join(columns)}", "It needs the columns prompt and video."
             )
-    rows = list(zip(columns["prompt"], columns["video"], strict=True))
+    images = columns.get(IMAGE, [None] * len(columns["video"]))
+    rows = list(zip(columns["prompt"], columns["video"], images, strict=True))
     if not rows:
         raise ReelignError(f"{path} has no videos", "Write one row per video under the header.")
     return [_row(path, number, *row) for number, row in enumerate(rows, start=1)]
 
 
-def _row(path: Path, number: int, prompt: object, video: object) -> FileVideo:
+def _row(path: Path, number: int, prompt: object, video: object, image: object) -> FileVideo:
     where = f"{path}, row {number}"
     for name, value in zip(COLUMNS, (prompt, video), strict=True):
         if not isinstance(value, str) or not value.strip():
@@ -55,4 +61,4 @@ def _row(path: Path, number: int, prompt: object, video: object) -> FileVideo:
             f"{where}: the video {file} does not exist",
             f"Paths start at the folder of the file, {path.resolve().parent}.",
         )
-    return FileVideo(prompt=str(prompt), video=file)
+    return FileVideo(prompt=prompt_of_cells(where, path.resolve().parent, str(prompt), image), video=file)

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator, VideoSize
-from reelign.records import ImagePrompt
-from reelign.video import read_image
+from reelign.records import FirstFrame, ImagePrompt
+from reelign.video import read_image, read_video
+
+ASK_TABLE = "Give the prompts as a table with the columns text and image: reelign init FOLDER --prompts prompts.csv"
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ def against(own: Conditioning, negative: Conditioning) -> Conditioning:
     return own.joined(negative.take(rows).to(next(iter(own.tensors.values())).device))
 
 
-def check_images(generator: Generator, prompts: Sequence[str]) -> None:
+def check_images(generator: Generator, prompts: Sequence[str], *, mend: str = ASK_TABLE) -> None:
     """Refuse prompts without images for a model that goes on from them, and prompts with images for any other.
 
+    Args:
+        mend: how prompts from where these come get images.
     Raises:
         ReelignError: such a prompt; or some with and some without, for a model that takes both.
     """
@@ -53,7 +57,7 @@ def check_images(generator: Generator, prompts: Sequence[str]) -> None:
         raise ReelignError(
             f"{generator.model} goes on from an image, and {len(texts)} of {len(prompts)} prompts have none, such as "
             f"{texts[0]!r}.",
-            "Give the prompts as a table with the columns text and image: reelign init FOLDER --prompts prompts.csv",
+            mend,
         )
     if texts and images:
         raise ReelignError(
@@ -75,10 +79,17 @@ def encode_asked(generator: Generator, prompts: Sequence[str], size: VideoSize) 
 def encode_text(generator: Generator, prompt: str) -> Conditioning:
     """One row, of a prompt's text: read together with its image where the model does so."""
     if generator.reads_images and isinstance(prompt, ImagePrompt):
-        return generator.encode_together([str(prompt)], read_image(prompt.image)[None])
+        return generator.encode_together([str(prompt)], picture_of(prompt)[None])
     return generator.encode_prompts([str(prompt)])
 
 
 def encode_image(generator: Generator, prompt: ImagePrompt, size: VideoSize) -> Conditioning:
     """One row, of a prompt's image alone."""
-    return generator.encode_condition(read_image(prompt.image)[None], size)
+    return generator.encode_condition(picture_of(prompt)[None], size)
+
+
+def picture_of(prompt: ImagePrompt) -> Tensor:
+    """What a prompt's videos go on from, (3, H, W) in [0, 1]."""
+    if isinstance(prompt, FirstFrame):
+        return read_video(prompt.image).frames[0]
+    return read_image(prompt.image)

@@ -11,7 +11,8 @@ from typing import Any
 
 from reelign.errors import ReelignError
 from reelign.files import whole
-from reelign.records.file_rows import NO_PROMPT, NO_VIDEO, SAME_VIDEO, Broken, Compared, FileLabel, Row
+from reelign.records.file_rows import NO_IMAGE, NO_PROMPT, NO_VIDEO, SAME_VIDEO, Broken, Compared, FileLabel, Row
+from reelign.records.image_prompts import prompt_of_cells
 from reelign.records.segments import Segments
 from reelign.records.tables import Columns, is_dataset, read_columns
 
@@ -70,28 +71,30 @@ def compared(
     first: tuple[str, Any],
     second: tuple[str, Any],
     *,
+    image: Any = None,
     margins: dict[str, float] | None = None,
     margin: float | None = None,
     segments: Segments = (),
     models: tuple[str, str] = ("", ""),
     ratings: dict[str, tuple[float | None, float | None]] | None = None,
 ) -> Compared | Broken:
-    """A row of two videos, each given as (what the file calls it, its cell), or why it is none."""
+    """A row of two videos, each given as (what the file calls it, its cell), or why it is none; both go on from
+    `image`, where the cell names one."""
     videos = []
     for name, cell in (first, second):
         found = _video(source, where, name, cell)
         if isinstance(found, Broken):
             return found
         videos.append(found)
-    trouble = _no_prompt(where, prompt)
-    if trouble is not None:
-        return trouble
+    asked = _asked(source, where, prompt, image)
+    if isinstance(asked, Broken):
+        return asked
     if videos[0] == videos[1]:
         what = f"{first[0]} and {second[0]} are the same video {videos[0]}"
         return Broken(where=where, reason=SAME_VIDEO, what=what, mend="Remove the row.")
     return Compared(
         where=where,
-        prompt=prompt,
+        prompt=asked,
         first=videos[0],
         second=videos[1],
         margins=margins or {},
@@ -102,19 +105,29 @@ def compared(
     )
 
 
-def labelled(source: Source, where: str, prompt: Any, cell: Any, desirable: bool) -> FileLabel | Broken:
+def labelled(
+    source: Source, where: str, prompt: Any, cell: Any, desirable: bool, *, image: Any = None
+) -> FileLabel | Broken:
     """A row of one labelled video, or why it is none."""
     video = _video(source, where, "video", cell)
     if isinstance(video, Broken):
         return video
-    return _no_prompt(where, prompt) or FileLabel(where=where, prompt=prompt, video=video, desirable=desirable)
+    asked = _asked(source, where, prompt, image)
+    if isinstance(asked, Broken):
+        return asked
+    return FileLabel(where=where, prompt=asked, video=video, desirable=desirable)
 
 
-def _no_prompt(where: str, prompt: Any) -> Broken | None:
-    if isinstance(prompt, str) and prompt.strip():
-        return None
-    what = f"prompt must be a text, got {prompt!r}"
-    return Broken(where=where, reason=NO_PROMPT, what=what, mend="Fill it in or remove the row.")
+def _asked(source: Source, where: str, prompt: Any, image: Any) -> str | Broken:
+    """The prompt, with its image where the cell names one."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        what = f"prompt must be a text, got {prompt!r}"
+        return Broken(where=where, reason=NO_PROMPT, what=what, mend="Fill it in or remove the row.")
+    try:
+        return prompt_of_cells(where, source.folder, prompt, image)
+    except ReelignError as error:
+        what = error.what.removeprefix(f"{where}: ")  # those who tell of broken rows say where they stand
+        return Broken(where=where, reason=NO_IMAGE, what=what, mend=error.mend)
 
 
 def _video(source: Source, where: str, name: str, cell: Any) -> Path | Broken:

@@ -1,4 +1,4 @@
-"""A table of (prompt, video, label): pointwise labels, as KTO takes them."""
+"""A table of (prompt, video, label), optionally with `image`: pointwise labels, as KTO takes them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(source: Source) -> Iterator[Row]:
                 mend=f"Wanted videos may be {', '.join(WANTED)}, unwanted ones {', '.join(UNWANTED)}.",
             )
         else:
-            yield labelled(source, where, row["prompt"], row["video"], desirable)
+            yield labelled(source, where, row["prompt"], row["video"], desirable, image=row.get("image"))
 
 
 def _desirable(cell: Any) -> bool | None:

@@ -1,4 +1,4 @@
-"""A table of (prompt, chosen, rejected), optionally with `margin` (> 0), `margin_<dimension>` and `segments`."""
+"""A table of (prompt, chosen, rejected), optionally with `margin` (> 0), `margin_<dimension>`, `segments`, `image`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,15 @@ def read(source: Source) -> Iterator[Row]:
         else:
             sides = [(name, row["chosen" if name == "chosen" else "rejected"]) for name in ("chosen", "rejected")]
             yield compared(
-                source, where, row["prompt"], sides[0], sides[1], margins=margins, margin=margin, segments=segments
+                source,
+                where,
+                row["prompt"],
+                sides[0],
+                sides[1],
+                image=row.get("image"),
+                margins=margins,
+                margin=margin,
+                segments=segments,
             )
 
 
