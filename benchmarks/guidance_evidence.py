@@ -32,7 +32,8 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators import Generator
 from reelign.opening import load_model, settings_of
-from reelign.recipes.generation import Candidates, Sampling
+from reelign.recipes.candidates import Candidates
+from reelign.recipes.sampling import Sampling
 from reelign.records import Workspace
 from reelign.spriteworld.judges import scores
 from reelign.training.latent_guide import GuideSettings

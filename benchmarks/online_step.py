@@ -29,13 +29,13 @@ import torch
 
 from reelign.generators import load_generator, resolve_model
 from reelign.objectives import DPO
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_counts import Clock
 from reelign.recipes.online_feedback import RewardFeedback, Shown
 from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
 from reelign.recipes.online_step import OnlineStep
 from reelign.recipes.online_stream import OnlineStream
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.rewards import Reward, RewardCard, Videos
 from reelign.rewards.judging import RewardUse
 from reelign.spriteworld.prompts import train_captions

@@ -22,11 +22,11 @@ from live_memory import LiveMemory
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import LastSteps, run, through
 from reelign.generators import Guidance, load_generator
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.reward_gradient_scoring import PixelLoss, open_choice, weights_of
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.training import LoRA, Policy
 from reelign.training.graded_rollout import GradedRollout
 from reelign.training.staged_decode import DecodeSettings

@@ -14,8 +14,8 @@ from reelign.evaluation import EvaluateSettings
 from reelign.objectives.dpo import DPO
 from reelign.objectives.sft import SFT
 from reelign.opening import SECTIONS
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.offline import AlignSettings
+from reelign.recipes.sampling import GenerateSettings
 
 
 def align(*words: str, file: dict[str, Any] | None = None) -> AlignSettings:

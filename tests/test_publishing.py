@@ -21,7 +21,8 @@ from cli.workspaces import HELD_OUT, copy, finished
 from reelign import publishing
 from reelign.generators import load_generator, resolve_model
 from reelign.opening import settings_of
-from reelign.recipes.generation import Candidates, Sampling
+from reelign.recipes.candidates import Candidates
+from reelign.recipes.sampling import Sampling
 from reelign.records import Workspace
 from reelign.training import load_adapter
 from reelign.video import read_video

@@ -11,8 +11,8 @@ from reelign.errors import ReelignError
 from reelign.files import prepare_file
 from reelign.opening import load_model, settings_of, use_run
 from reelign.recipes.best_of import BestOfSettings, BestVideo, best_by_latents, best_by_pixels
-from reelign.recipes.generation import GenerateSettings, Sampling, refuse_segments
 from reelign.recipes.latent_reward_training import REWARD_FOLDER
+from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_segments
 from reelign.records import Workspace, image_prompt
 from reelign.rewards.judging import PREFIX
 from reelign.rewards.opening import check_reward, open_reward

@@ -22,13 +22,15 @@ from reelign.files import prepare_file, write_text
 from reelign.generators import Generator, resolve_model
 from reelign.latent_stages import evaluate_guidance, guide_label, located
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
+from reelign.recipes.candidates import Candidates
 from reelign.recipes.dry_run import RunOutlook
-from reelign.recipes.generation import Candidates, Generated, Sampling
+from reelign.recipes.generation import Generated
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged, judges_of
 from reelign.recipes.judging import judge as ask_judges
 from reelign.recipes.offline import Aligned, AlignSettings
 from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import RunSettings
 from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings

@@ -16,7 +16,7 @@ from generators.pipelines import PROMPTS, assert_close, by_pipeline, by_reelign
 from generators.tiny_hunyuan import LENGTH, save_hunyuan
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
-from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.sampling import GenerateSettings, Sampling
 
 SIZE = VideoSize(9, 16, 16)
 

@@ -9,8 +9,9 @@ import pytest
 
 from recipes.judges import Brightness
 from reelign.generators import load_generator
-from reelign.recipes.generation import GenerateSettings, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.judging import JudgeSettings, judge
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 
 PROMPTS = ["a red square", "a blue disc moves"]

@@ -13,7 +13,9 @@ from torch import Tensor
 from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, load_generator
-from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, generate
+from reelign.recipes.candidates import Candidates
+from reelign.recipes.generation import generate
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.records import Video, Workspace
 from reelign.spriteworld.prompts import all_captions
 from reelign.video import read_video

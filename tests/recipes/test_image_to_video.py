@@ -21,14 +21,16 @@ from reelign.generators.encoders import encoders, is_away
 from reelign.generators.wan_i2v import WanImageToVideo
 from reelign.objectives import DPO, SFT
 from reelign.objectives.anchors import Anchors
+from reelign.recipes.candidates import Candidates
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
-from reelign.recipes.generation import Candidates, GenerateSettings, Sampling, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.judging import JudgeSettings, judge
 from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.online import align_online
 from reelign.recipes.real_clips import load_real
 from reelign.recipes.reward_gradient import align_by_reward_gradient
 from reelign.recipes.samples import SampleSettings
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.training_data import training_data
 from reelign.records import ImagePrompt, Workspace, image_prompt
 from reelign.training import LoRA, TrainerSettings

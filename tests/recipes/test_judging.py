@@ -11,8 +11,9 @@ import torch
 from recipes.judges import Brightness, Hasty, OneSided
 from reelign.errors import ReelignError
 from reelign.generators import Generator
-from reelign.recipes.generation import GenerateSettings, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.judging import JudgeSettings, judge
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 from reelign.spriteworld.people import people
 from reelign.video import read_video, write_video

@@ -12,11 +12,11 @@ import torch
 from recipes.test_reward_gradient_latent import saved
 from reelign.errors import ReelignError
 from reelign.generators import load_generator
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.latent_reward_feedback import check_blocks
 from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_selection import Selection
 from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 from reelign.training import LoRA, TrainerSettings
 from reelign.training.reference_policy import Fixed

@@ -15,7 +15,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.objectives import BradleyTerry, BradleyTerryTies, ScoreRegression
-from reelign.recipes.generation import GenerateSettings, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.latent_reward_batch import LatentBatch
 from reelign.recipes.latent_reward_data import LatentPairs, training_levels
 from reelign.recipes.latent_reward_policy import LatentRewardPolicy, forward
@@ -25,6 +25,7 @@ from reelign.recipes.latent_reward_watch import accuracy_by_level, at_levels
 from reelign.recipes.reward_data import RewardClip, RewardData, workspace_reward_data
 from reelign.recipes.reward_settings import WatchSettings
 from reelign.recipes.reward_step import RewardStep
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 from reelign.training import LoRA, TrainerSettings
 from reelign.training.latent_guide import GuideSettings

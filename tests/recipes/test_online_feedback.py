@@ -14,9 +14,9 @@ from recipes.online_worlds import SAMPLING, Glance, Light
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.generators.base import Conditioning
-from reelign.recipes.generation import Sampling
 from reelign.recipes.online_counts import Clock
 from reelign.recipes.online_feedback import Feedback, PanelFeedback, RewardFeedback, Shown, open_feedback
+from reelign.recipes.sampling import Sampling
 from reelign.records import Verdict
 from reelign.rewards.compose import Composed, Part
 from reelign.rewards.judging import RewardUse

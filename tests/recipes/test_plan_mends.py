@@ -8,10 +8,10 @@ import pytest
 
 from reelign.generators.base import VideoSize
 from reelign.objectives import SFT
-from reelign.recipes.generation import Sampling
 from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
 from reelign.recipes.plan_mends import mend_for
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import AlignSettings
 from reelign.training import TrainerSettings
 from reelign.training.staged_decode import DecodeSettings

@@ -14,7 +14,6 @@ from reelign.generators.base import Conditioning
 from reelign.generators.encoders import VAE, encoders
 from reelign.objectives import DPO, KTO, SFT
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
 from reelign.recipes.planning import plan
@@ -22,6 +21,7 @@ from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import AlignSettings
 from reelign.rewards.opening import open_reward
 from reelign.training import LoRA, PairBatch, TrainerSettings, VideoBatch

@@ -19,13 +19,13 @@ from reelign.diffusion.truncation import LastSteps, OneStep, RandomSteps, Renois
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
 from reelign.recipes.reward_gradient_frames import FrameChoice
 from reelign.recipes.reward_gradient_scoring import PixelLoss, open_choice, weights_of
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.records import Workspace
 from reelign.rewards import Reward

@@ -18,7 +18,6 @@ from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.encoders import VAE, drop_encoders, encoders, is_away
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.online import align_online, dry_run_online
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.plan_rewards import planned_reward
@@ -28,6 +27,7 @@ from reelign.recipes.reward_gradient_latent import open_latent
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.records import Workspace
 from reelign.training import LoRA, Policy, TrainerSettings

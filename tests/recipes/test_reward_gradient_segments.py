@@ -24,7 +24,7 @@ from reelign.diffusion.truncation import LastSteps, OneStep, run, through
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings, Sampling, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.plan_gradient import forwards_per_video
 from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
 from reelign.recipes.reward_gradient_frames import FrameChoice
@@ -34,6 +34,7 @@ from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradien
 from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
 from reelign.recipes.reward_gradient_stream import RolloutBatch
 from reelign.recipes.samples import SampleSettings
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.records import Workspace, image_prompt
 from reelign.rewards import Reward
 from reelign.rewards.joints import Joints

@@ -16,12 +16,12 @@ from reelign.critics.judging import CriticUse
 from reelign.errors import ReelignError
 from reelign.iterating import iterate, plan_iteration
 from reelign.recipes.critic_settings import CriticSettings
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import AlignSettings
 from reelign.recipes.refresh_checks import checkpoint_of
 from reelign.recipes.round_parts import RoundPlan
 from reelign.recipes.round_refresh import Refreshed, asking
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 from rewards import tiny_qwen
 

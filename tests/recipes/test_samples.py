@@ -13,9 +13,9 @@ from recipes.test_offline import SETTINGS, adapter, metrics
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import encoders, is_away
 from reelign.recipes.dry_run import dry_run
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.offline import align
 from reelign.recipes.samples import SampleSettings
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.video import read_video

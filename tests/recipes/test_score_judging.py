@@ -12,8 +12,9 @@ import reelign.recipes.scoring
 from reelign import stages
 from reelign.errors import ReelignError
 from reelign.generators import Generator
-from reelign.recipes.generation import GenerateSettings, generate
+from reelign.recipes.generation import generate
 from reelign.recipes.judging import JudgeSettings, judge
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.scoring import score_videos
 from reelign.records import Workspace
 from reelign.rewards.judging import RewardJudge

@@ -17,7 +17,7 @@ from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.generators.base import Guidance
-from reelign.recipes.generation import GenerateSettings, Sampling
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.watch import Watch, WatchSettings, make_watch
 from reelign.records import Workspace
 from reelign.rewards import Reward

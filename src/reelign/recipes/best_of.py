@@ -16,7 +16,8 @@ from torch import Tensor
 from reelign.diffusion.guidance import check_dimensions
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.recipes.generation import Candidates, Sampling
+from reelign.recipes.candidates import Candidates
+from reelign.recipes.sampling import Sampling
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import checked
 from reelign.training.asked import against

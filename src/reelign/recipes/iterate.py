@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.offline import ADAPTER_FOLDER
 from reelign.recipes.round_checks import LOOKS
@@ -22,6 +21,7 @@ from reelign.recipes.round_parts import Hands, RoundPlan, RoundPolicy, Waiting
 from reelign.recipes.round_refresh import Refreshed, asking, refresh
 from reelign.recipes.round_state import Decision, claim, conclude
 from reelign.recipes.rounds import Rounds
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from reelign.generators.base import Conditioning, Generator
 from reelign.objectives import DPO, KTO
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.plans import Plan, Planner
 from reelign.recipes.preference_data import PreferenceData
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, claim_run, run_content
 from reelign.recipes.samples import SampleVideos
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import AlignSettings
 from reelign.recipes.shared_prompts import trained_prompts, warn_of_shared
 from reelign.recipes.training_data import training_data

@@ -13,7 +13,6 @@ from torch import Tensor
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
-from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide, refuse_segments
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.online_checks import check_online, check_opened, feedback_settings
@@ -24,6 +23,7 @@ from reelign.recipes.online_stream import OnlineStream
 from reelign.recipes.real_clips import load_real, real_content, real_stream
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
+from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_guide, refuse_segments
 from reelign.recipes.watch import Watch, make_watch
 from reelign.records import Workspace, content_key, prompt_content
 from reelign.training import ALONE, Monitor, Policy, Ranks, ShuffledStream, Trainer, VideoBatch

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from reelign.critics.judging import CriticUse
 from reelign.objectives import KTO
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.online_selection import Selection
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import StepSettings
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.rewards.judging import RewardUse

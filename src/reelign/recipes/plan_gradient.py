@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import LastSteps, Renoised
 from reelign.generators.base import Conditioning, Generator
-from reelign.recipes.generation import Sampling
 from reelign.recipes.plan_model import REWARD, rows
 from reelign.recipes.plan_rewards import on_shapes
 from reelign.recipes.plan_stages import PROMPT, Measured, lay_gradients, measured
@@ -19,6 +18,7 @@ from reelign.recipes.reward_gradient_scoring import PixelLoss, weights_of
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import Sampling
 from reelign.rewards.base import Reward
 from reelign.training import Policy
 from reelign.training.memory import ShapeMemory

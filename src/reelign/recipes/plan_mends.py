@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from reelign.recipes.generation import Sampling
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.plan_model import DECODER, DENOISER, ENCODER, REWARD
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import RunSettings, StepSettings
 
 

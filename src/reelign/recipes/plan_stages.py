@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from reelign.generators.base import Conditioning, Generator, VideoSize
 from reelign.objectives import DPO
-from reelign.recipes.generation import Sampling
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep
 from reelign.recipes.online_stream import OnlineBatch
 from reelign.recipes.plan_model import LATENTS, REWARD, Forwards, rows, telling
 from reelign.recipes.plan_rewards import on_shapes
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import StepSettings
 from reelign.recipes.video_steps import AnchoredBatch
 from reelign.rewards.base import Reward

@@ -10,11 +10,11 @@ import torch
 from reelign.generators.published import shapes_of, usual_size
 from reelign.objectives import DPO, SFT
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.memory_plan import MemoryPlan
 from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
 from reelign.recipes.planning import plan
 from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import AlignSettings, RunSettings
 from reelign.rewards.judging import RewardUse
 from reelign.training import LoRA, TrainerSettings

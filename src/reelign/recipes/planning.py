@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from reelign.generators.base import Conditioning, Generator
 from reelign.generators.encoders import VAE, encoders, image_encoders, text_encoders
 from reelign.objectives import DPO
-from reelign.recipes.generation import GenerateSettings, Sampling
 from reelign.recipes.memory_plan import MemoryPlan, Stage
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.plan_gradient import climb, forwards_per_video
@@ -39,6 +38,7 @@ from reelign.recipes.plan_stages import (
 )
 from reelign.recipes.reward_gradient import check_reward_gradient
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import AlignSettings, RunSettings, StepSettings
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import PREFIX

@@ -16,7 +16,6 @@ from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding, image_encoders
 from reelign.recipes.draws import check_sigma_range
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
-from reelign.recipes.generation import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.real_clips import RealClips, check_real, load_real, real_content, real_stream
 from reelign.recipes.reward_gradient_latent import LatentLoss, check_latent, folder_of, latent_content, open_latent
@@ -27,6 +26,7 @@ from reelign.recipes.reward_gradient_step import RewardGradientStep, chosen_fram
 from reelign.recipes.reward_gradient_stream import rollout_stream
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
+from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.shared_prompts import training_prompts, warn_of_shared
 from reelign.recipes.training_samples import check_precision
 from reelign.recipes.video_steps import AnchoredStream, DataAnchorStep

@@ -23,11 +23,11 @@ from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import Trace, staged_backward, traced
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
-from reelign.recipes.generation import Sampling
 from reelign.recipes.online_feedback import LATENT
 from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import Sampling
 from reelign.training.graded_rollout import GradedRollout
 from reelign.training.long_rollouts import going_on, segment_seeds
 from reelign.training.staged_clamp import clamp_video

@@ -13,9 +13,9 @@ from reelign.diffusion.steps import DDIM, EDMEuler, Euler
 from reelign.diffusion.truncation import LastSteps, NoisyStep, OneStep, RandomSteps, Renoised
 from reelign.objectives import SFT, Anchors
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.real_clips import Images
 from reelign.recipes.reward_gradient_frames import FrameChoice
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import RunSettings, StepSettings
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.training.staged_decode import DecodeSettings

@@ -14,12 +14,12 @@ from reelign.diffusion.truncation import Route, staged_backward, starting_at, th
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.recipes.draws import draw_for, micro_batches, take
-from reelign.recipes.generation import Sampling
 from reelign.recipes.reward_gradient_latent import LatentLoss
 from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.reward_gradient_segments import LongRollout
 from reelign.recipes.reward_gradient_settings import RewardGradientSettings
 from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.sampling import Sampling
 from reelign.training import Policy, base_distance
 from reelign.training.asked import against
 from reelign.training.graded_rollout import GradedRollout

@@ -12,12 +12,12 @@ from typing import Any
 from reelign.diffusion.seeds import seed_from
 from reelign.errors import ReelignError
 from reelign.files import write_text
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import HeldOut
 from reelign.recipes.round_manifest import Record, Stage, file_key, read_manifest
 from reelign.recipes.round_parts import RoundPolicy
 from reelign.recipes.round_verdicts import Cell, Column, against, net_wins, pairs_of, won
 from reelign.recipes.rounds import Rounds
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Video, Workspace
 
 

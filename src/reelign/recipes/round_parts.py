@@ -11,10 +11,10 @@ from torch import Tensor
 
 from reelign.generators.base import Generator
 from reelign.recipes.critic_settings import CriticSettings
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import HeldOut
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.reward_settings import RewardSettings
+from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Group, Judgement, Video
 from reelign.training import ALONE, Ranks

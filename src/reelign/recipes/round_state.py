@@ -10,7 +10,6 @@ from typing import Any
 
 from reelign.errors import ReelignError
 from reelign.files import whole
-from reelign.recipes.generation import GenerateSettings
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
@@ -18,6 +17,7 @@ from reelign.recipes.round_manifest import Record, file_key, plain, read_manifes
 from reelign.recipes.round_parts import RoundPlan, RoundPolicy, Waiting
 from reelign.recipes.rounds import Rounds
 from reelign.recipes.run_config import filled
+from reelign.recipes.sampling import GenerateSettings
 
 MANIFEST = "manifest.json"
 RESOLVED = ("rounds", "generate", "judge", "align", "each", "critic", "reward")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from reelign.recipes.generation import Generated, GenerateSettings, generate
+from reelign.recipes.generation import Generated, generate
 from reelign.recipes.iterate_settings import IterateSettings
 from reelign.recipes.judging import JudgeSettings
 from reelign.recipes.offline import ADAPTER_FOLDER, align
@@ -23,6 +23,7 @@ from reelign.recipes.round_data import (
 )
 from reelign.recipes.round_manifest import Record, Stage, file_key, read_manifest, run_stage
 from reelign.recipes.round_parts import PEOPLE, Hands, RoundPlan, RoundPolicy, Waiting
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Group, Workspace, content_key, prompt_content
 from reelign.training import load_adapter
 from reelign.training.adapter_files import weights_key

@@ -14,7 +14,7 @@ from reelign.diffusion.seeds import seed_from
 from reelign.files import whole
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding, image_encoders
-from reelign.recipes.generation import Sampling
+from reelign.recipes.sampling import Sampling
 from reelign.records import Workspace
 from reelign.training import Policy
 from reelign.training.asked import Sides

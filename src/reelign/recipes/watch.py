@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
-from reelign.recipes.generation import Sampling
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.watch_files import FOLDER, WatchFiles, fingerprint
 from reelign.recipes.watch_grid import write_grid
 from reelign.recipes.watch_looking import DISTANCE, Looker, fixed_seeds

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import seed_from
 from reelign.generators.encoders import VAE, holding, image_encoders
-from reelign.recipes.generation import Sampling
+from reelign.recipes.sampling import Sampling
 from reelign.recipes.watch_measures import distances, diversity, reduced
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.records import content_key, prompt_content
