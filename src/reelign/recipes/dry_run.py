@@ -26,7 +26,8 @@ from reelign.training.adapters import WEIGHTS_FILE, expert_files
 from reelign.training.asked import check_images
 from reelign.training.caches import uncached_images, uncached_latents, uncached_prompts
 from reelign.training.checkpoints import checkpoint_folders
-from reelign.training.policy import check_experts, check_targets
+from reelign.training.lora import check_targets
+from reelign.training.policy import check_experts
 from reelign.training.trackers import check_trackers
 from reelign.video import probe_video
 

@@ -18,7 +18,7 @@ from reelign.recipes.training_samples import check_precision
 from reelign.records import Workspace
 from reelign.rewards.opening import check_reward
 from reelign.training.asked import check_images
-from reelign.training.policy import check_targets
+from reelign.training.lora import check_targets
 from reelign.training.reference_policy import Gated
 from reelign.training.trackers import check_trackers
 

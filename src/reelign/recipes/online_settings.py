@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ from pydantic import Field
 from reelign.critics.judging import CriticUse
 from reelign.objectives import KTO
 from reelign.recipes.online_selection import Selection
-from reelign.recipes.sampling import GenerateSettings
+from reelign.recipes.sampling import RolloutSampling
 from reelign.recipes.settings import StepSettings
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.rewards.judging import RewardUse
@@ -22,40 +21,18 @@ Reference = Annotated[Fixed | Curriculum | EMA | Gated, Field(discriminator="nam
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutSettings:
-    """How candidates are sampled while the policy trains; None is what the `generate` section says."""
+class RolloutSettings(RolloutSampling):
+    """How candidates are sampled while the policy trains."""
 
     candidates: int = 6
     """Videos of each prompt (OnlineVPO's N)."""
-    num_inference_steps: int | None = None
-    """Fewer than for a finished video are often enough to tell the better one."""
-    guidance_scale: float | None = None
-    """1 asks the model once a step instead of twice."""
-    guidance_scale_2: float | None = None
-    """Of the expert for low noise, where the model has two."""
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    """A smaller size than that of finished videos is cheaper, and trains the policy at that size."""
     batch_size: int | None = None
     """Videos in one call of the sampler and of the VAE."""
 
     def __post_init__(self) -> None:
+        RolloutSampling.__post_init__(self)
         if self.candidates < 2:
             raise ValueError(f"candidates must be at least 2, got {self.candidates}")
-        for name in ("num_inference_steps", "num_frames", "height", "width", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        for name in ("guidance_scale", "guidance_scale_2"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value}")
-
-    def over(self, sampling: GenerateSettings) -> GenerateSettings:
-        """The `generate` section with what is said here."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return dataclasses.replace(sampling, **given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

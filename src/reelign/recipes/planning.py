@@ -43,8 +43,8 @@ from reelign.recipes.settings import AlignSettings, RunSettings, StepSettings
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import PREFIX
 from reelign.training import Policy
+from reelign.training.lora import check_targets
 from reelign.training.memory import META
-from reelign.training.policy import check_targets
 from reelign.training.reference_policy import Fixed
 
 

@@ -35,7 +35,8 @@ from reelign.records import Workspace, content_key, prompt_content
 from reelign.training import ALONE, Monitor, Policy, Ranks, Step, Stream, Trainer
 from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, cached_texts
-from reelign.training.policy import check_experts, check_targets
+from reelign.training.lora import check_targets
+from reelign.training.policy import check_experts
 from reelign.training.sharding import wanted_by_launcher
 from reelign.training.trackers import Trackers, check_trackers
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from reelign.objectives import SFT, Anchors
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.real_clips import Images
 from reelign.recipes.reward_gradient_frames import FrameChoice
-from reelign.recipes.sampling import GenerateSettings
+from reelign.recipes.sampling import RolloutSampling
 from reelign.recipes.settings import RunSettings, StepSettings
 from reelign.recipes.watch_settings import WatchSettings
 from reelign.training.staged_decode import DecodeSettings
@@ -38,31 +37,11 @@ class RewardChoice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutSize:
-    """How videos are made while the policy trains; None is what the `generate` section says."""
+class RolloutSize(RolloutSampling):
+    """How videos are made while the policy trains."""
 
-    num_inference_steps: int | None = None
-    """Fewer than for a finished video are less to run before the steps that carry gradient."""
-    guidance_scale: float | None = None
-    """1 asks the model once a step instead of twice; what is trained without guidance is used without it too."""
-    guidance_scale_2: float | None = None
-    """Of the expert for low noise, where the model has two."""
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
     segments: int | None = None
     """Of each video, every one going on from the last frame of the one before (VADER's long videos)."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "num_frames", "height", "width", "segments"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-
-    def over(self, sampling: GenerateSettings) -> GenerateSettings:
-        """The `generate` section with what is said here."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return dataclasses.replace(sampling, **given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from reelign.errors import ReelignError
@@ -48,6 +48,37 @@ class GenerateSettings:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutSampling:
+    """How videos are sampled while the policy trains; None is what the `generate` section says."""
+
+    num_inference_steps: int | None = None
+    """Fewer than for a finished video are often enough to tell the better one, and less to run before the steps that
+    carry a gradient."""
+    guidance_scale: float | None = None
+    """1 asks the model once a step instead of twice; what is trained without guidance is used without it too."""
+    guidance_scale_2: float | None = None
+    """Of the expert for low noise, where the model has two."""
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    """A smaller size than that of finished videos is cheaper, and trains the policy at that size."""
+
+    def __post_init__(self) -> None:
+        for name in sorted({each.name for each in fields(self)} - {"guidance_scale", "guidance_scale_2"}):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("guidance_scale", "guidance_scale_2"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
+
+    def over(self, sampling: GenerateSettings) -> GenerateSettings:
+        """The `generate` section with what is said here."""
+        return replace(sampling, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from reelign.recipes.real_clips import check_real, real_content
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, content_key
 from reelign.training.asked import check_images
-from reelign.training.policy import check_targets
+from reelign.training.lora import check_targets
 
 NAME_IMAGES = (
     "A workspace's prompts have them in a table with the columns text and image (reelign init FOLDER --prompts "

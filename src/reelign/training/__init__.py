@@ -3,8 +3,9 @@
 from reelign.training.adapters import load_adapter
 from reelign.training.errors import Draw, base_distance, make_draw, velocity_errors
 from reelign.training.interfaces import Monitor, Stateful, Step
+from reelign.training.lora import LoRA
 from reelign.training.monitors import HeldOutPairs, MonitorSettings
-from reelign.training.policy import LoRA, Policy
+from reelign.training.policy import Policy
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.settings import TrainerSettings
 from reelign.training.streams import PairBatch, SharedLatents, ShuffledStream, Stream, VideoBatch

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reelign.errors import ReelignError
 from reelign.generators.base import Conditioning, Generator
 from reelign.generators.trunk import block_count, features, make_trunk, width_of
-from reelign.training.policy import LoRA
+from reelign.training.lora import LoRA
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

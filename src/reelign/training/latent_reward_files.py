@@ -17,7 +17,7 @@ from reelign.files import whole, write_text
 from reelign.generators.base import Generator
 from reelign.generators.trunk import make_trunk, weights_mark
 from reelign.training.latent_reward import LatentReward, LatentRewardShape, QueryHead, add_adapter
-from reelign.training.policy import LoRA
+from reelign.training.lora import LoRA
 
 WEIGHTS = "latent_reward.safetensors"
 DESCRIPTION = "latent_reward.json"

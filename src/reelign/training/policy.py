@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,48 +15,12 @@ from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.generators.experts import TwoExperts
 from reelign.training.adapters import ADAPTER, REFERENCE, of_component, save_denoisers, save_lora
-from reelign.training.masters import Masters
+from reelign.training.lora import LoRA, activate, add_adapters, switch_adapters
 from reelign.training.ranks import ALONE, Ranks
 from reelign.training.sharding import shard, split_like, whole
+from reelign.training.trained import MovedWeights
 
 Weights = Literal["policy", "reference", "base", "average"]
-TAKE_ADAPTERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
-"""Layers that peft can put an adapter on."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoRA:
-    """A low-rank adapter (Hu et al. 2021, arXiv:2106.09685) on the denoiser's linear layers."""
-
-    rank: int = 16
-    alpha: int = 16
-    """The update is scaled by alpha / rank."""
-    targets: tuple[str, ...] = ()
-    """Endings of the module names that take the adapter; empty means the family's own list."""
-    dora: bool = False
-    """Train each weight's magnitude apart from its direction (DoRA, Liu et al. 2024, arXiv:2402.09353): nearer to full
-    fine-tuning at the same rank, and slower."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, got {self.rank}")
-        if self.alpha < 1:
-            raise ValueError(f"alpha must be at least 1, got {self.alpha}")
-
-
-def check_targets(generator: Generator, lora: LoRA) -> None:
-    """Refuse target names that no layer ends in, or that end in what takes no adapter."""
-    layers = [(name, each) for denoiser in generator.denoisers.values() for name, each in denoiser.named_modules()]
-    for target in lora.targets:
-        found = [(name, each) for name, each in layers if name == target or name.endswith(f".{target}")]
-        unfit = [name for name, each in found if not isinstance(each, TAKE_ADAPTERS)]
-        if not found or unfit:
-            what = f"{unfit[0]} of {generator.model} is no layer" if unfit else f"{generator.model} has no layer"
-            end = "that takes an adapter" if unfit else f"whose name ends in {target}"
-            raise ReelignError(
-                f"lora.targets names {target!r}: {what} {end}.",
-                f"Name endings such as {', '.join(generator.lora_targets)}, or leave lora.targets empty.",
-            )
 
 
 def check_experts(generator: Generator, experts: Sequence[str]) -> None:
@@ -71,7 +33,7 @@ def check_experts(generator: Generator, experts: Sequence[str]) -> None:
         )
 
 
-class Policy:
+class Policy(MovedWeights):
     """Trainable weights over a generator.
 
     With LoRA the base is the same weights with the adapter off: no second copy. A reference that moves is a second
@@ -119,7 +81,7 @@ class Policy:
             if lora is None:
                 denoiser.requires_grad_(True)
             else:
-                _add_adapters(denoiser, lora, lora.targets or generator.lora_targets, seed, reference=moving)
+                add_adapters(denoiser, lora, lora.targets or generator.lora_targets, seed, reference=moving)
         self.precision = {name: parameter.dtype for name, parameter in _named(modules).items()}
         """What the model computes in, and its weights are saved in; split weights are kept in fp32 where they train."""
         if self.sharded:
@@ -131,9 +93,7 @@ class Policy:
         for name, module in (extra or {}).items():
             modules[name] = module.requires_grad_(True)
         trained = {name: parameter for name, parameter in _named(modules).items() if parameter.requires_grad}
-        self.masters = Masters(trained)
-        self.parameters: dict[str, nn.Parameter] = self.masters.parameters
-        """What the optimiser moves, by unique name and in a fixed order; `refresh` after it did."""
+        MovedWeights.__init__(self, trained)
         self.average: dict[str, Tensor] | None = None
         """The moving average of `parameters` where a trainer keeps one: what is saved at its end."""
         self.reference: dict[str, Tensor] | None = None
@@ -169,11 +129,11 @@ class Policy:
         pipeline, denoisers = self.generator.pipeline, self.denoisers
         if weights == "reference" and self.reference is not None:
             # Another adapter, not other values in the same one: a policy's forward may still wait for its backward.
-            _activate(denoisers, REFERENCE)
+            activate(denoisers, REFERENCE)
             try:
                 yield
             finally:
-                _activate(denoisers, ADAPTER)
+                activate(denoisers, ADAPTER)
             return
         if self.lora is None and not self.frozen:
             raise ReelignError(
@@ -184,7 +144,7 @@ class Policy:
             if self.lora is None:
                 setattr(pipeline, component, self.frozen[component])
             else:
-                _adapters(denoiser, on=False)
+                switch_adapters(denoiser, on=False)
         try:
             yield
         finally:
@@ -192,7 +152,7 @@ class Policy:
                 if self.lora is None:
                     setattr(pipeline, component, denoiser)
                 else:
-                    _adapters(denoiser, on=True)
+                    switch_adapters(denoiser, on=True)
 
     @torch.no_grad()
     def _exchange_average(self) -> None:
@@ -232,27 +192,6 @@ class Policy:
             for name, held in of_component(self.reference, component).items():
                 there[name.replace(f".{ADAPTER}.", f".{REFERENCE}.")].copy_(held)
 
-    def refresh(self) -> None:
-        """Let the model compute with what the optimiser has moved."""
-        self.masters.refresh()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Trainable weights, detached, by name."""
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Load trainable weights strictly: a missing or unexpected name is an error."""
-        missing, unexpected = self.parameters.keys() - state.keys(), state.keys() - self.parameters.keys()
-        if missing or unexpected:
-            raise ReelignError(
-                f"The saved weights do not fit: missing {sorted(missing)[:3]}, unexpected {sorted(unexpected)[:3]}.",
-                "Load them with the model and the adapter settings they were trained with.",
-            )
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(split_like(state[name], parameter))
-        self.refresh()
-
     def save(self, folder: Path) -> Path | None:
         """Write the adapter as `pipeline.load_lora_weights` takes it, or fully trained denoisers as `from_pretrained`
         does, and return the file, the first of several. All ranks call it, and the main one writes; others return None.
@@ -288,44 +227,3 @@ def _named(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
         for component, module in modules.items()
         for name, parameter in module.named_parameters()
     }
-
-
-def _activate(denoisers: Mapping[str, Any], adapter: str) -> None:
-    """Compute with this adapter; gradients are for the policy's alone."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for denoiser in denoisers.values():
-        for module in denoiser.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.set_adapter([adapter], inference_mode=adapter != ADAPTER)
-
-
-def _adapters(denoiser: Any, *, on: bool) -> None:
-    if on:
-        denoiser.enable_adapters()
-    else:
-        denoiser.disable_adapters()
-
-
-def _add_adapters(denoiser: Any, lora: LoRA, targets: tuple[str, ...], seed: int, *, reference: bool) -> None:
-    """Put the policy's adapter on a denoiser, and one for a reference that moves."""
-    from peft import LoraConfig
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        target_modules=list(targets),
-        init_lora_weights=True,
-        use_dora=lora.dora,
-    )
-    for name in (ADAPTER, *([REFERENCE] if reference else [])):
-        # peft draws from the global generator; give it ours and hand the old state back.
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # as is meant
-            torch.manual_seed(seed)
-            denoiser.add_adapter(config, adapter_name=name)
-    if reference:
-        _activate({"": denoiser}, ADAPTER)
-    for name, parameter in denoiser.named_parameters():
-        if parameter.requires_grad and "lora_" not in name:
-            raise AssertionError(f"{name} trains but is no part of the adapter")
