@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from generators.pipelines import PROMPTS
@@ -83,3 +85,40 @@ def test_weights_that_are_gone_are_named(tiny_wan_folder: Path, tmp_path: Path) 
         holding(lean, "text_encoder"),
     ):
         pass
+
+
+def test_an_encoders_weights_that_are_missing_or_have_no_place_are_refused(
+    tiny_wan_folder: Path, tmp_path: Path
+) -> None:
+    """transformers would go on with random ones, and say so in a log."""
+    folder = shutil.copytree(tiny_wan_folder, tmp_path / "model")
+    path = folder / "text_encoder" / "model.safetensors"
+    weights = load_file(path)
+    lost = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    lean = load_generator(str(folder), encoders=False)
+    save_file({name: each for name, each in weights.items() if name != lost}, path, metadata={"format": "pt"})
+    with pytest.raises(ReelignError, match=rf"The text_encoder of .* lacks the weight {lost}\."):
+        load_generator(str(folder))
+    with pytest.raises(ReelignError, match=rf"lacks the weight {lost}\."), holding(lean, "text_encoder"):
+        pass
+    save_file({**weights, "encoder.strange": torch.zeros(2)}, path, metadata={"format": "pt"})
+    with pytest.raises(ReelignError, match=r"without a place for it, the weight encoder\.strange"):
+        load_generator(str(folder))
+    save_file({**weights, lost: torch.zeros(3, 3)}, path, metadata={"format": "pt"})
+    with pytest.raises(ReelignError, match=rf"has in another shape the weight {lost}\."):
+        load_generator(str(folder))
+
+
+def test_umt5_reads_its_one_table_of_words_as_wan_has_it(tiny_wan_folder: Path, tmp_path: Path) -> None:
+    """Wan-AI/Wan2.1-T2V-1.3B-Diffusers holds `shared.weight` alone, and its config has tie_word_embeddings false:
+    transformers issue 43992, in which the encoder's own table stayed random."""
+    folder = shutil.copytree(tiny_wan_folder, tmp_path / "model")
+    path, config = folder / "text_encoder" / "model.safetensors", folder / "text_encoder" / "config.json"
+    weights = load_file(path)
+    table = weights.pop("shared.weight", weights.pop("encoder.embed_tokens.weight", None))
+    assert table is not None
+    weights.pop("encoder.embed_tokens.weight", None)
+    save_file({**weights, "shared.weight": table}, path, metadata={"format": "pt"})
+    config.write_text(json.dumps({**json.loads(config.read_text()), "tie_word_embeddings": False}))
+    encoder = load_generator(str(folder)).pipeline.text_encoder
+    assert torch.equal(encoder.encoder.embed_tokens.weight, table)

@@ -104,11 +104,7 @@ def _loaded(generator: Generator, name: str) -> nn.Module:
     source = _source(generator)
     check_complete(source, {name: [library, type(model).__name__]})
     try:
-        if loads_as_diffusers(library):
-            index = {name: [library, type(model).__name__]}
-            loaded = load_models(source, index, {"default": model.dtype})[name]
-        else:
-            loaded = type(model).from_pretrained(source, subfolder=name, dtype=model.dtype)
+        loaded = load_models(source, {name: [library, type(model).__name__]}, {"default": model.dtype})[name]
     except (OSError, SafetensorError) as error:
         raise ReelignError(
             f"The {name} of {source} could not be loaded: {error}", "Download it again, or save it anew."

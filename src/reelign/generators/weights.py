@@ -12,47 +12,77 @@ from reelign.errors import ReelignError
 
 
 def load_models(source: str, index: dict[str, Any], precision: dict[str, torch.dtype]) -> dict[str, Any]:
-    """The diffusers models of a pipeline by component name, to hand to its `from_pretrained`.
+    """The models of a pipeline by component name, to hand to its `from_pretrained`.
 
-    diffusers itself only logs what does not fit: it leaves missing weights empty and drops those that its class has
-    no place for, under which a model runs and makes something else.
+    diffusers and transformers themselves only log what does not fit: they leave missing weights empty or random and
+    drop those that a class has no place for, under which a model runs and makes something else.
 
     Args:
         source: the pipeline's folder or hub id.
         index: its `model_index.json`.
         precision: dtype by component name; "default" for the others.
     Raises:
-        ReelignError: a weight is missing or has no place.
+        ReelignError: a weight is missing, has another shape or no place.
     """
-    import diffusers
-
     models: dict[str, Any] = {}
     for name, entry in index.items():
-        if not isinstance(entry, list) or not loads_as_diffusers(entry[0]):
-            continue
-        kind = getattr(importlib.import_module(entry[0]), entry[1], None)
-        if kind is None or not issubclass(kind, diffusers.ModelMixin):
-            continue
-        models[name], report = kind.from_pretrained(
-            source,
-            subfolder=name,
-            torch_dtype=precision.get(name, precision["default"]),
-            output_loading_info=True,
-        )
-        for problem, trouble in (("missing_keys", "lacks"), ("unexpected_keys", "holds, without a place for it,")):
-            names = sorted(report[problem])
-            if names:
-                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-                raise ReelignError(
-                    f"The {name} of {source} {trouble} the weight {names[0]}{more}.",
-                    f"Download it again, or check that it is a {entry[1]} as this version of diffusers knows it.",
-                )
+        kind = _model_class(entry)
+        if kind is not None:
+            dtype = precision.get(name, precision["default"])
+            models[name], report = _load(kind, source, name, dtype)
+            _check(report, f"{name} of {source}", f"{entry[1]} as this version of {entry[0]} knows it")
     return models
+
+
+def _model_class(entry: Any) -> Any:
+    """The class of a component that has weights; None of the others."""
+    import diffusers
+    import transformers
+
+    if not isinstance(entry, list) or not (loads_as_diffusers(entry[0]) or entry[0] == "transformers"):
+        return None
+    kind = getattr(importlib.import_module(entry[0]), entry[1], None)
+    models = (diffusers.ModelMixin, transformers.PreTrainedModel)
+    return kind if isinstance(kind, type) and issubclass(kind, models) else None
+
+
+def _load(kind: Any, source: str, name: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # What does not fit is raised by the caller; the table that transformers prints of it says it may be ignored.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    own: dict[str, Any] = {"dtype": dtype, "ignore_mismatched_sizes": True}  # these are in the report too
+    if loads_as_diffusers(kind.__module__):
+        own = {"torch_dtype": dtype}
+    try:
+        model, report = kind.from_pretrained(source, subfolder=name, output_loading_info=True, **own)
+    finally:
+        logging.set_verbosity(verbosity)
+    return model, report
+
+
+def _check(report: dict[str, Any], what: str, known: str) -> None:
+    """Refuse a loading report that names anything."""
+    troubles = {
+        "missing_keys": "lacks",
+        "unexpected_keys": "holds, without a place for it,",
+        "mismatched_keys": "has in another shape",
+    }
+    for problem, trouble in troubles.items():
+        names = sorted(str(each if isinstance(each, str) else each[0]) for each in report.get(problem) or ())
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ReelignError(
+                f"The {what} {trouble} the weight {names[0]}{more}.",
+                f"Download it again, or check that it is a {known}.",
+            )
 
 
 def loads_as_diffusers(library: str | None) -> bool:
     """Whether classes of a library in a `model_index.json` load as diffusers' own do: those of families here do too."""
-    return library is not None and (library == "diffusers" or library.startswith("reelign."))
+    return library is not None and (library.partition(".")[0] in ("diffusers", "reelign"))
 
 
 def as_loaded(model: nn.Module, dtype: torch.dtype) -> nn.Module:
