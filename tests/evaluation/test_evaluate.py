@@ -14,6 +14,7 @@ from evaluation.scorers import brightness, sizes
 from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings, evaluate
+from reelign.evaluation.evaluate import load_scorer
 from reelign.records import Video, Workspace
 from reelign.spriteworld.judges import scores
 from reelign.spriteworld.prompts import held_out_captions
@@ -73,6 +74,14 @@ def test_what_a_scorer_may_not_return(scorer: str, message: str, tmp_path: Path)
     workspace, videos = recorded(tmp_path)
     with pytest.raises(ReelignError, match=message):
         evaluate(workspace, videos, videos, EvaluateSettings(scorer=f"evaluation.scorers:{scorer}", seeds=2))
+
+
+def test_a_reward_named_as_a_scorer_is_told_its_prefix() -> None:
+    named = "reelign.spriteworld.reward:SpriteReward"
+    with pytest.raises(ReelignError, match=f"{named} is no function") as error:
+        load_scorer(named)
+    assert f"reward:{named}" in error.value.mend
+    assert load_scorer(f"reward:{named}")
 
 
 def test_each_video_has_its_own_score(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from reelign.errors import ReelignError
 from reelign.evaluation.paired import Comparison, compare
 from reelign.naming import is_object_name, named_object
 from reelign.records import Video, Workspace
+from reelign.rewards.base import Reward
 from reelign.rewards.judging import PREFIX, RewardScorer, RewardUse, reward_judge
 from reelign.rewards.opening import check_reward
 from reelign.training.latent_guide import GuideSettings
@@ -88,10 +89,18 @@ class Evaluated:
 
 
 def load_scorer(spec: str, reward: RewardUse | None = None) -> Scorer:
-    """Find a scorer by name, as `reward:NAME` opened with its settings, or as `package.module:object`."""
+    """Find a scorer by name, as `reward:NAME` opened with its settings, or as `package.module:object`.
+
+    Raises:
+        ReelignError: there is none, or the object is a reward, which needs its prefix, or no function at all.
+    """
     if spec.startswith(PREFIX):
         return RewardScorer(reward_judge(spec.removeprefix(PREFIX), reward))
     scorer: Scorer = _load(SCORERS.get(spec, spec))
+    if isinstance(scorer, (type, Reward)):
+        raise ReelignError(
+            f"{spec} is no function of videos and prompts.", f"Name a function, or a reward as {PREFIX}{spec}."
+        )
     return scorer
 
 
