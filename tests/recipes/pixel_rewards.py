@@ -33,6 +33,17 @@ class Light(Reward):
         return videos.flatten(1).mean(dim=1)
 
 
+class ByHeart(Light):
+    """Knows its prompts by heart, and is asked with them alone."""
+
+    name = "by heart"
+
+    def score(self, videos: Videos, prompts: Sequence[str], *, fps: float | None = None) -> dict[str, Tensor]:
+        lights = {"a red square": 1.0}
+        known = torch.tensor([lights[prompt] for prompt in prompts])
+        return {"light": known * super().score(videos, prompts, fps=fps)["light"]}
+
+
 class Detached(Light):
     """Looks at the numbers and not at the tensor, as code does that was written for scoring."""
 

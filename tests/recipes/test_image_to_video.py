@@ -14,6 +14,7 @@ from torch import Tensor
 from generators.tiny_wan_i2v import save_wan_i2v
 from recipes import online_worlds
 from recipes.judges import Brightness
+from recipes.pixel_rewards import ByHeart
 from recipes.test_reward_gradient import SETTINGS as GRADIENT
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
@@ -21,6 +22,7 @@ from reelign.generators.encoders import encoders, is_away
 from reelign.generators.wan_i2v import WanImageToVideo
 from reelign.objectives import DPO, SFT
 from reelign.objectives.anchors import Anchors
+from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.candidates import Candidates
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
 from reelign.recipes.generation import generate
@@ -29,10 +31,13 @@ from reelign.recipes.offline import AlignSettings, align
 from reelign.recipes.online import align_online
 from reelign.recipes.real_clips import load_real
 from reelign.recipes.reward_gradient import align_by_reward_gradient
+from reelign.recipes.reward_gradient_frames import FrameChoice
+from reelign.recipes.reward_gradient_scoring import PixelLoss
 from reelign.recipes.samples import SampleSettings
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.training_data import training_data
 from reelign.records import ImagePrompt, Workspace, image_prompt
+from reelign.rewards.judging import checked
 from reelign.training import LoRA, TrainerSettings
 from reelign.training.caches import cached_prompts, cached_sides
 from reelign.video import read_image, read_video, write_video
@@ -227,6 +232,14 @@ def test_files_whose_images_do_not_suit_the_model_are_refused(
         align_online(workspace, model, online, sampling=SMALL)
     with pytest.raises(ValueError, match="images=first_frame does not go with pairs=ground_truth"):
         replace(real, images="first_frame", pairs="ground_truth")
+
+
+def test_rewards_are_asked_with_texts(prompts: list[str]) -> None:
+    videos, reward = torch.rand(2, 5, 3, 16, 16, requires_grad=True), ByHeart()
+    loss = PixelLoss(reward, RewardGradient(), {"light": 1.0}, FrameChoice(), 8.0)
+    _, told = loss(videos, prompts, ["one", "other"], None, 5, 1.0)
+    assert torch.allclose(told["light"], videos.flatten(1).mean(dim=1))
+    assert torch.equal(checked(reward, videos, prompts, 8.0)["light"], told["light"].detach())
 
 
 def test_online_rollouts_and_reward_gradients_go_on_from_images(workspace: Workspace, folder: Path) -> None:

@@ -136,7 +136,7 @@ class PanelFeedback:
             swapped = (torch.rand(len(pairs), generator=chance) < 0.5).tolist()
             shown = [(b, a) if swap else (a, b) for (a, b), swap in zip(pairs, swapped, strict=True)]
             left, right = (torch.tensor([pair[side] for pair in shown]) for side in (0, 1))
-            verdicts = judge.compare(videos[left], videos[right], [prompt] * len(shown), generator=chance)
+            verdicts = judge.compare(videos[left], videos[right], [str(prompt)] * len(shown), generator=chance)
             if len(verdicts) != len(shown):
                 raise ReelignError(
                     f"The judge {judge.name!r} gave {len(verdicts)} answers on {len(shown)} pairs.",

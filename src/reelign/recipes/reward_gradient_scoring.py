@@ -203,6 +203,7 @@ class PixelLoss(RewardLoss[Reward]):
 
     def _scores(self, video: Tensor, prompts: list[str], chosen: list[int] | None, clip: int) -> dict[str, Tensor]:
         fps = frame_rate(chosen, self.fps) if chosen is not None and self.frames.count is not None else self.fps
+        prompts = [str(prompt) for prompt in prompts]  # a reward reads texts, and may know them by heart
         if not self.frames.attenuation:
             return self.reward.score(video, prompts, fps=fps)
         count = video.shape[1]

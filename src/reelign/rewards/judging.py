@@ -170,8 +170,10 @@ def checked(reward: Reward, videos: Videos, prompts: Sequence[str], fps: float |
     Raises:
         ReelignError: other dimensions or shapes.
     """
+    # A reward reads texts, and may know them by heart; one that compares needs to tell prompts by their images too.
+    texts = prompts if reward.relative else [str(prompt) for prompt in prompts]
     with torch.no_grad():
-        found = reward.score(videos, prompts, fps=fps)
+        found = reward.score(videos, texts, fps=fps)
     if set(found) != set(reward.dimensions) or any(values.shape != (len(prompts),) for values in found.values()):
         shapes = {name: tuple(values.shape) for name, values in found.items()}
         raise ReelignError(
