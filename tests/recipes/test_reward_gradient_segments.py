@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from generators.tiny_ltx import save_ltx
 from generators.tiny_svd import save_svd
 from generators.tiny_wan22 import save_wan22_ti2v
 from generators.tiny_wan_i2v import save_wan_i2v
 from recipes.pixel_rewards import Light
 from recipes.test_reward_gradient import assert_same
 from reelign.diffusion.seeds import seed_from
-from reelign.diffusion.steps import DDIM
+from reelign.diffusion.steps import DDIM, Euler
 from reelign.diffusion.truncation import LastSteps, OneStep, run, through
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, Guidance, VideoSize, load_generator
@@ -48,6 +49,7 @@ from reelign.video import read_video
 from reelign.video.long_clips import LongClip
 from rewards.tiny_vjepa2 import save_vjepa2
 
+SIZES = {"svd": VideoSize(3, 16, 16), "ti2v": VideoSize(5, 32, 32)}
 SEGMENTS, SEEDS, PROMPTS = 3, [11, 12], ["a red square", "a blue disc"]
 SETTINGS = RewardGradientSettings(
     reward=RewardChoice(name="recipes.pixel_rewards:Light"),
@@ -108,8 +110,8 @@ def quick(wan: World) -> World:
 
 def world_of(folder: Path, *, videos: int = 2, segments: int = SEGMENTS) -> World:
     model = load_generator(str(folder))
-    size = VideoSize(3, 16, 16) if folder.name == "svd" else VideoSize(5, 16, 16)
-    images = torch.rand(videos, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    size = SIZES.get(folder.name, VideoSize(5, 16, 16))
+    images = torch.rand(videos, 3, size.height, size.width, generator=torch.Generator().manual_seed(0))
     own = model.encode_prompts(PROMPTS[:videos]).joined(model.encode_condition(images, size))
     policy = Policy(model, LoRA(rank=2))
     chance = torch.Generator().manual_seed(7)
@@ -182,6 +184,15 @@ def test_segment_by_segment_is_the_gradient_of_one_graph(wan: World, through_whi
 def test_so_it_is_of_stable_video_diffusion(through_which: Any, tmp_path: Path) -> None:
     save_svd(tmp_path / "svd")
     check_exact(world_of(tmp_path / "svd"), replace(SETTINGS, through=through_which))
+
+
+def test_so_it_is_where_the_first_latents_are_given(tmp_path: Path) -> None:
+    """Two segments of one video of Wan 2.2 TI2V, whose first latent frame is that of the frame it goes on from."""
+    save_wan22_ti2v(tmp_path / "ti2v")
+    world = world_of(tmp_path / "ti2v", videos=1, segments=2)
+    settings = replace(SETTINGS, gradient=LastSteps(steps=1), sampler=Euler())
+    found, _ = gradients(world, settings, Square())
+    assert_same(found, in_one_graph(world, settings, list(range(world.clip.length)))[0])
 
 
 @pytest.mark.slow
@@ -325,8 +336,8 @@ def test_models_that_cannot_go_on_are_refused(tiny_wan: Generator, tmp_path: Pat
     with pytest.raises(ReelignError, match="makes videos of text alone, and each of 3 segments goes on") as caught:
         Sampling.resolve(how, tiny_wan)
     assert "segments=1" in caught.value.mend
-    save_wan22_ti2v(tmp_path / "wan22")
-    both = load_generator(str(tmp_path / "wan22"), weights=False)
+    save_ltx(tmp_path / "ltx", task="image")
+    both = load_generator(str(tmp_path / "ltx"), weights=False)
     sampling = Sampling.resolve(replace(how, height=32, width=32), both)
     with pytest.raises(ReelignError, match="hands on no gradient, and through=all goes through it"):
         check_long(both, SETTINGS, sampling)

@@ -29,6 +29,11 @@ def first_frame(generator: Generator, images: Tensor, size: VideoSize, **resizin
     return Conditioning({FIRST: generator.encode((first[:, None].float() + 1) / 2)})
 
 
+def last_frame(generator: Generator, frames: Tensor) -> Conditioning:
+    """The latents of frames (B, 3, H, W) in [0, 1] that clips of this size ended with, with their gradient."""
+    return Conditioning({FIRST: generator.encode(frames[:, None])})
+
+
 def first_frame_mask(shape: Sequence[int], device: torch.device | str) -> Tensor:
     """(B, 1, F, H, W) bool for latents of `shape` (B, C, F, H, W), true at the first latent frame."""
     mask = torch.zeros((shape[0], 1, *shape[2:]), dtype=torch.bool, device=device)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reelign.generators.base import Conditioning, SamplingDefaults, VideoSize
 from reelign.generators.experts import TwoExperts, has_two_experts
-from reelign.generators.given_frames import FIRST, first_frame, first_frame_mask, hold, point_at
+from reelign.generators.given_frames import FIRST, first_frame, first_frame_mask, hold, last_frame, point_at
 from reelign.generators.wan import Wan
 from reelign.generators.wan_i2v import WanImageToVideo
 
@@ -55,6 +55,9 @@ class Wan22TI2V(Wan):
 
     def encode_condition(self, images: Tensor, size: VideoSize) -> Conditioning:
         return first_frame(self, images, size)
+
+    def continue_from(self, frames: Tensor, size: VideoSize) -> Conditioning:
+        return last_frame(self, frames)
 
     def clean_mask(self, shape: Sequence[int], conditioning: Conditioning) -> Tensor | None:
         if FIRST not in conditioning.tensors:

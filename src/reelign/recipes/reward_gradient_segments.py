@@ -75,7 +75,7 @@ def check_long(generator: Generator, settings: RewardGradientSettings, sampling:
     if settings.through == "all" and not generator.grades_images:
         raise ReelignError(
             f"What {generator.model} makes of an image hands on no gradient, and through=all goes through it.",
-            "Set through=last, or use Wan I2V or Stable Video Diffusion.",
+            "Set through=last, or use Wan I2V, Wan 2.2 TI2V or Stable Video Diffusion.",
         )
     settings.frames.check(_choosable(settings, sampling)[1])
 

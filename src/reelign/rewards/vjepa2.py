@@ -66,7 +66,30 @@ def tube_masks(side: int, depth: int, num_masks: int, seed: int) -> list[tuple[T
     return masks
 
 
-def prediction_error(model: Any, pixels: Tensor, masks: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def preprocessing(crop_size: int) -> Preprocessing:
+    """As its processor does: shortest side 256/224 of the crop, on whose grid positions are counted."""
+    return Preprocessing(
+        size=crop_size,
+        shortest=int(crop_size * 256 / 224),
+        filter="bilinear",
+        resizer="torchvision",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def representations(encoder: Any, pixels: Tensor) -> Tensor:
+    """What is to be predicted: normalised features (B, patches, D) of whole clips (B, T, 3, H, W)."""
+    states = encoder.embeddings(pixels)
+    for layer in encoder.layer:
+        states = layer(states, None)[0]
+    states = encoder.layernorm(states).float()
+    return F.layer_norm(states, states.shape[-1:])
+
+
+def prediction_error(
+    model: Any, pixels: Tensor, masks: Sequence[tuple[Tensor, Tensor]], wanted: Tensor | None = None
+) -> Tensor:
     """Mean absolute error of the predicted representations, averaged over masks, (B,); lower is better.
 
         |predictor(encoder(context), target places) - LN(encoder(clip))[target]|, mean over target and features
@@ -80,14 +103,12 @@ def prediction_error(model: Any, pixels: Tensor, masks: Sequence[tuple[Tensor, T
         model: a VJEPA2Model.
         pixels: (B, T, 3, H, W), H = W = its crop size.
         masks: as from `tube_masks`.
+        wanted: `representations` by another encoder, such as the moving average in training; None is by its own.
     """
     encoder = model.encoder
+    if wanted is None:
+        wanted = representations(encoder, pixels)
     patches = encoder.embeddings(pixels)
-    wanted = patches
-    for layer in encoder.layer:
-        wanted = layer(wanted, None)[0]
-    wanted = encoder.layernorm(wanted)
-    wanted = F.layer_norm(wanted.float(), wanted.shape[-1:])
     batch = len(pixels)
     errors = []
     for context, target in masks:
@@ -156,15 +177,7 @@ class VJEPA2Consistency(Reward):
             )
         self.frames = frames
         self.batch_size = batch_size
-        # The sizes of its processor: shortest side 256/224 of the crop. Positions are counted on the crop's grid.
-        self.preprocess = Preprocessing(
-            size=config.crop_size,
-            shortest=int(config.crop_size * 256 / 224),
-            filter="bilinear",
-            resizer="torchvision",
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
-        )
+        self.preprocess = preprocessing(config.crop_size)
         side, depth = config.crop_size // config.patch_size, frames // config.tubelet_size
         self.masks = tube_masks(side, depth, num_masks, seed)
         self.version = version_of(self.name, fingerprint(self.model), self.preprocess, frames, num_masks, seed, BLOCKS)
