@@ -32,6 +32,7 @@ from reelign.objectives import DPO
 from reelign.recipes.objective_step import objective_step
 from reelign.recipes.online_counts import Clock
 from reelign.recipes.online_feedback import RewardFeedback, Shown
+from reelign.recipes.online_rollouts import Rollouts
 from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
 from reelign.recipes.online_step import OnlineStep
 from reelign.recipes.online_stream import OnlineStream
@@ -82,7 +83,7 @@ def train(settings: OnlineSettings, reward: Reward, batch_size: int, monitor: Ap
     feedback = RewardFeedback(reward, RewardUse(batch_size=64))
     elements = torch.Size(generator.latent_shape(how.size)).numel()
     with tempfile.TemporaryDirectory() as folder:
-        stream = OnlineStream(policy, sampler, feedback, settings, texts, Path(folder), fps=how.fps)
+        stream = OnlineStream(Rollouts(policy, sampler, feedback, settings, texts, fps=how.fps), Path(folder))
         graded = objective_step(settings, elements)
         monitor.begin(stream, graded)
         step = OnlineStep(graded, settings)
@@ -164,11 +165,11 @@ class Apart(Onlooker):
         """When the last step's parts had been taken."""
 
     def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
-        stream, sampler = self.stream, self.stream.sampler
+        stream, sampler = self.stream, self.stream.rollouts.sampler
         row = {"whole step": time.process_time() - self.ended}
         groups = [
             Group(text, place, [1000 * step + 10 * place + index for index in range(self.settings.rollout.candidates)])
-            for place, text in enumerate(stream.prompts[: self.settings.prompts])
+            for place, text in enumerate(stream.rollouts.prompts[: self.settings.prompts])
         ]
         began = time.process_time()
         rollouts = list(sampler.roll_out(policy, groups))
@@ -177,7 +178,7 @@ class Apart(Onlooker):
         with torch.no_grad():
             for rollout in rollouts:
                 clock = Clock(policy.generator.device)
-                stream.feedback.scores(Shown(rollout, policy.generator, sampler, stream.fps, 0, clock))
+                stream.feedback.scores(Shown(rollout, policy.generator, sampler, stream.rollouts.fps, 0, clock))
         row["reward"] = time.process_time() - began
         assert stream.current is not None
         batch = stream.current.batch(sampler.sides.own, step)

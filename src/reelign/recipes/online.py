@@ -17,6 +17,7 @@ from reelign.recipes.objective_step import objective_step
 from reelign.recipes.offline import ADAPTER_FOLDER, Aligned
 from reelign.recipes.online_checks import check_online, check_opened, feedback_settings
 from reelign.recipes.online_feedback import Feedback, RewardFeedback, open_feedback
+from reelign.recipes.online_rollouts import Rollouts
 from reelign.recipes.online_settings import OnlineSettings
 from reelign.recipes.online_step import OnlineStep, Settles
 from reelign.recipes.online_stream import OnlineStream
@@ -88,7 +89,8 @@ def align_online(
     )
     batch_size = settings.rollout.batch_size or (sampling or GenerateSettings()).batch_size
     sampler = Sampler(how.size, how.steps, how.guidance_scale, sides, batch_size, how.guidance_scale_2)
-    stream = OnlineStream(policy, sampler, feedback, settings, prompts, folder, fps=how.fps, real=real)
+    rollouts = Rollouts(policy, sampler, feedback, settings, prompts, fps=how.fps)
+    stream = OnlineStream(rollouts, folder, real=real)
     elements = torch.Size(generator.latent_shape(how.size)).numel()
     step = OnlineStep(objective_step(settings, elements), settings)
     if ranks.main:

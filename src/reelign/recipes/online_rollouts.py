@@ -38,7 +38,13 @@ class Sampled:
 class Rollouts:
     """Samples and has judged; every rank its own prompts, with scores and chosen latents gathered.
 
-    Args: as of `online_stream.OnlineStream`.
+    Args:
+        policy: what samples; its generator's VAE is there where the feedback needs pixels.
+        sampler: how.
+        feedback: the judge.
+        settings: how many, and when they are judged.
+        prompts: row of the sampler's sides is place in the list.
+        fps: of the videos.
     """
 
     def __init__(

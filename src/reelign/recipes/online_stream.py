@@ -12,14 +12,12 @@ from torch import Tensor
 
 from reelign.diffusion.seeds import generator_from, seed_from
 from reelign.recipes.online_counts import Counts, seen
-from reelign.recipes.online_feedback import Feedback
 from reelign.recipes.online_rollouts import Rollouts, Sampled
 from reelign.recipes.online_samples import Samples, picks, read_samples, write_samples
 from reelign.recipes.online_selection import Selected, select
-from reelign.recipes.online_settings import OnlineSettings
 from reelign.rewards.failures import Failures
-from reelign.training import PairBatch, Policy, Stream, VideoBatch
-from reelign.training.rollouts import Group, Sampler
+from reelign.training import PairBatch, Stream, VideoBatch
+from reelign.training.rollouts import Group
 
 BUFFERS = "rollouts"
 
@@ -47,38 +45,19 @@ class OnlineStream:
     run's folder once a checkpoint needs it, and nothing is written otherwise.
 
     Args:
-        policy: what samples; its generator's VAE is there where the feedback needs pixels.
-        sampler: how.
-        feedback: the judge.
-        settings: how many, and what becomes a preference.
-        prompts: row of the sampler's sides is place in the list.
+        rollouts: what samples and has judged.
         folder: the run's.
-        fps: of the videos.
         real: real videos beside every batch, or None.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        sampler: Sampler,
-        feedback: Feedback,
-        settings: OnlineSettings,
-        prompts: Sequence[str],
-        folder: Path,
-        *,
-        fps: float,
-        real: Stream[VideoBatch] | None = None,
-    ) -> None:
-        self.policy = policy
-        self.sampler = sampler
-        self.feedback = feedback
-        self.settings = settings
-        self.prompts = list(prompts)
+    def __init__(self, rollouts: Rollouts, folder: Path, *, real: Stream[VideoBatch] | None = None) -> None:
+        self.rollouts = rollouts
+        self.policy = rollouts.policy
+        self.feedback = rollouts.feedback
+        self.settings = rollouts.settings
         self.folder = folder / BUFFERS
-        self.fps = fps
         self.real = real
-        self.weights = settings.selection.of(feedback.dimensions)
-        self.rollouts = Rollouts(policy, sampler, feedback, settings, prompts, fps=fps)
+        self.weights = self.settings.selection.of(self.feedback.dimensions)
         self.step = 0
         self.uses = 0
         """How often the batch in hand has been trained on."""
@@ -103,7 +82,7 @@ class OnlineStream:
         if self.current is None:
             return OnlineBatch(None, None, metrics)
         seed = generator_from(self.settings.seed, "draws", self.step).initial_seed()
-        batch = self.current.batch(self.sampler.sides.own, seed)
+        batch = self.current.batch(self.rollouts.sampler.sides.own, seed)
         metrics["online/samples"] = len(self.current)
         metrics["online/staleness"] = float((self.step - self.current.made_at).double().mean())
         return OnlineBatch(batch, None if self.real is None else self.real.next_batch(), metrics)
