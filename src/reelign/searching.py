@@ -10,7 +10,7 @@ from reelign.costs import measured
 from reelign.errors import ReelignError
 from reelign.files import prepare_file
 from reelign.opening import load_model, settings_of, use_run
-from reelign.recipes.best_of import BestOfSettings, BestVideo, best_by_latents, best_by_pixels
+from reelign.recipes.best_of import BestOfSettings, BestVideo, Search
 from reelign.recipes.latent_reward_training import REWARD_FOLDER
 from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_segments
 from reelign.records import Workspace, image_prompt
@@ -81,13 +81,12 @@ def sample_best(
         if run:
             use_run(opened, generator, run)
         sampling = Sampling.resolve(wanted, generator)
+        search = Search(generator, sampling, asked, seeds, how, wanted.batch_size)
         if folder is None:
-            reward = open_reward(by.removeprefix(PREFIX))
-            found = best_by_pixels(generator, reward, sampling, asked, seeds, how, wanted.batch_size)
+            found = search.by_pixels(open_reward(by.removeprefix(PREFIX)))
         else:
             refuse_segments(sampling, "a search by a latent reward")
-            latent = load_latent_reward(folder, generator)
-            found = best_by_latents(generator, latent, sampling, asked, seeds, how, wanted.batch_size)
+            found = search.by_latents(load_latent_reward(folder, generator))
     write_video(path, found.video, sampling.fps)
     return path, found
 

@@ -74,87 +74,80 @@ class BestVideo:
     """What seeing all candidates through takes."""
 
 
-def best_by_latents(
-    generator: Generator,
-    reward: LatentReward,
-    sampling: Sampling,
-    prompt: str,
-    seeds: list[int],
-    how: BestOfSettings,
-    batch_size: int,
-) -> BestVideo:
-    """The best by a reward on latents; one video is decoded.
+@dataclass(frozen=True)
+class Search:
+    """Candidates of one prompt from several seeds, and the best of them by one reward or another."""
 
-    Args:
-        generator: that samples.
-        reward: of that model.
-        sampling: size, steps and guidance of the videos, of one segment.
-        prompt: what they show.
-        seeds: `how.candidates` of them.
-        how: how many are kept, when, and by which weights.
-        batch_size: videos that are sampled at once.
-    Raises:
-        ReelignError: a weight of a dimension that the reward lacks, or no candidate that it could score.
-    """
-    weights = how.weighing(reward.settings.dimensions)
-    candidates = Candidates(generator, sampling, [prompt])
-    own = candidates.encoded([prompt])
-    found = best_of(
-        generator,
-        reward,
-        weights,
-        own,
-        against(own, candidates.negative),
-        seeds,
-        sampling.size,
-        steps=sampling.steps,
-        guidance_scale=sampling.guidance_scale,
-        settings=SearchSettings(candidates=how.candidates, keep=how.keep or how.candidates, look=how.look),
-        batch_size=batch_size,
-    )
-    with torch.no_grad():
-        video = generator.decode(found.latents)[0].cpu()
-    return BestVideo(
-        video, found.seed, found.at_end, found.at_look, found.denoiser_calls, _plain(generator, sampling, how)
-    )
+    generator: Generator
+    sampling: Sampling
+    """Size, steps and guidance of the videos."""
+    prompt: str
+    seeds: list[int]
+    """`how.candidates` of them."""
+    how: BestOfSettings
+    batch_size: int
+    """Videos that are sampled at once."""
 
+    def by_latents(self, reward: LatentReward) -> BestVideo:
+        """The best by a reward of this model's latents, of videos of one segment; one video is decoded.
 
-def best_by_pixels(
-    generator: Generator,
-    reward: Reward,
-    sampling: Sampling,
-    prompt: str,
-    seeds: list[int],
-    how: BestOfSettings,
-    batch_size: int,
-) -> BestVideo:
-    """The best by a reward of finished videos. Arguments as of `best_by_latents`.
-
-    Raises:
-        ReelignError: as there, or an early look, which such a reward cannot take.
-    """
-    weights = how.weighing(reward.dimensions)
-    if how.keep not in (0, how.candidates):
-        raise ReelignError(
-            f"The reward {reward.name} sees finished videos, and keep={how.keep} would give up candidates half-way.",
-            "Leave out keep, or choose by a latent reward (reelign latent-reward train).",
+        Raises:
+            ReelignError: a weight of a dimension that the reward lacks, or no candidate that it could score.
+        """
+        weights = self.how.weighing(reward.settings.dimensions)
+        candidates = Candidates(self.generator, self.sampling, [self.prompt])
+        own = candidates.encoded([self.prompt])
+        found = best_of(
+            self.generator,
+            reward,
+            weights,
+            own,
+            against(own, candidates.negative),
+            self.seeds,
+            self.sampling.size,
+            steps=self.sampling.steps,
+            guidance_scale=self.sampling.guidance_scale,
+            settings=SearchSettings(
+                candidates=self.how.candidates, keep=self.how.keep or self.how.candidates, look=self.how.look
+            ),
+            batch_size=self.batch_size,
         )
-    candidates = Candidates(generator, sampling, [prompt])
-    parts = [seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]
-    videos = torch.cat([candidates.make([prompt] * len(part), part).videos.cpu() for part in parts])
-    # At once: a reward may compare the candidates of a prompt with each other.
-    found = checked(reward, videos.nan_to_num(0.0), [prompt] * len(videos), sampling.fps)
-    total = torch.stack([found[name] * weight for name, weight in weights.items()]).sum(dim=0)
-    total[~torch.isfinite(videos.flatten(1)).all(dim=1)] = math.nan
-    if not bool(torch.isfinite(total).any()):
-        raise ReelignError(
-            f"The reward {reward.name} could score none of {len(videos)} candidates.",
-            "Look at one of them: reelign sample without --best-of.",
-        )
-    best = int(total.nan_to_num(nan=-math.inf).argmax())
-    calls = _plain(generator, sampling, how)
-    return BestVideo(videos[best], seeds[best], dict(zip(seeds, total.tolist(), strict=True)), {}, calls, calls)
+        with torch.no_grad():
+            video = self.generator.decode(found.latents)[0].cpu()
+        return BestVideo(video, found.seed, found.at_end, found.at_look, found.denoiser_calls, self._plain_calls())
 
+    def by_pixels(self, reward: Reward) -> BestVideo:
+        """The best by a reward of finished videos.
 
-def _plain(generator: Generator, sampling: Sampling, how: BestOfSettings) -> int:
-    return generator.passes(sampling.guidance_scale) * how.candidates * sampling.steps * sampling.segments
+        Raises:
+            ReelignError: as `by_latents`, or an early look, which such a reward cannot take.
+        """
+        weights = self.how.weighing(reward.dimensions)
+        if self.how.keep not in (0, self.how.candidates):
+            raise ReelignError(
+                f"The reward {reward.name} sees finished videos, and keep={self.how.keep} would give up candidates "
+                "half-way.",
+                "Leave out keep, or choose by a latent reward (reelign latent-reward train).",
+            )
+        candidates = Candidates(self.generator, self.sampling, [self.prompt])
+        starts = range(0, len(self.seeds), self.batch_size)
+        parts = [self.seeds[start : start + self.batch_size] for start in starts]
+        videos = torch.cat([candidates.make([self.prompt] * len(part), part).videos.cpu() for part in parts])
+        # At once: a reward may compare the candidates of a prompt with each other.
+        found = checked(reward, videos.nan_to_num(0.0), [self.prompt] * len(videos), self.sampling.fps)
+        total = torch.stack([found[name] * weight for name, weight in weights.items()]).sum(dim=0)
+        total[~torch.isfinite(videos.flatten(1)).all(dim=1)] = math.nan
+        if not bool(torch.isfinite(total).any()):
+            raise ReelignError(
+                f"The reward {reward.name} could score none of {len(videos)} candidates.",
+                "Look at one of them: reelign sample without --best-of.",
+            )
+        best = int(total.nan_to_num(nan=-math.inf).argmax())
+        calls = self._plain_calls()
+        scores = dict(zip(self.seeds, total.tolist(), strict=True))
+        return BestVideo(videos[best], self.seeds[best], scores, {}, calls, calls)
+
+    def _plain_calls(self) -> int:
+        sampling = self.sampling
+        passes = self.generator.passes(sampling.guidance_scale)
+        return passes * self.how.candidates * sampling.steps * sampling.segments
