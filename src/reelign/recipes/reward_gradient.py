@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -81,26 +80,41 @@ def align_by_reward_gradient(
         )
         watch = _watch(workspace, generator, settings, loss, finished, folder)
         samples = _samples(workspace, generator, settings, prompts, finished)
-    sharded = settings.trainer.sharded or wanted_by_launcher()
-    asks = bool(settings.objective.reference or samples or watch)
     policy = Policy(
         generator,
         settings.lora,
         seed=settings.seed,
-        reference=asks,
+        reference=bool(settings.objective.reference or samples or watch),
         experts=settings.experts,
         ranks=ranks,
-        sharded=sharded,
+        sharded=settings.trainer.sharded or wanted_by_launcher(),
     )
     if ranks.main:
         # Last, so that whatever is refused leaves no run of that name behind.
         claim_run(folder, content, RewardGradientSettings)
-    with ExitStack() as held:
-        if isinstance(loss, PixelLoss) or watch:
-            # Segments after the first go on from frames that are read as their prompts' images were.
-            held.enter_context(holding(generator, *([VAE] if how.segments == 1 else image_encoders(generator))))
-        trackers = held.enter_context(Trackers(settings.trackers if ranks.main else (), folder, content))
-        lookers: list[SampleVideos | Watch] = [*samples, *watch]
+    trackers = Trackers(settings.trackers if ranks.main else (), folder, content)
+    decodes = isinstance(loss, PixelLoss) or bool(watch)
+    # Segments after the first go on from frames that are read as their prompts' images were.
+    needed = [] if not decodes else [VAE] if how.segments == 1 else list(image_encoders(generator))
+    with holding(generator, *needed):
+        trainer, started_from = _trained(policy, stream, step, settings, folder, trackers, [*samples, *watch])
+    for each in watch:
+        each.restore(policy)
+    policy.save(folder / ADAPTER_FOLDER)
+    return Aligned(folder, folder / ADAPTER_FOLDER, len(prompts), {}, started_from, trainer.verdict())
+
+
+def _trained(
+    policy: Policy,
+    stream: Stream[Any],
+    step: Step[Any],
+    settings: RewardGradientSettings,
+    folder: Path,
+    wanted: Trackers,
+    lookers: list[SampleVideos | Watch],
+) -> tuple[Trainer[Any], int]:
+    """Run the loop with all that looks on, its average in the policy; the trainer, and the step it went on from."""
+    with wanted as trackers:
         for each in lookers:
             each.trackers = trackers
             each.begin(policy)
@@ -110,10 +124,7 @@ def align_by_reward_gradient(
         started_from = trainer.train()
     if trainer.ema:
         policy.load_state_dict(trainer.ema)
-    for each in watch:
-        each.restore(policy)
-    policy.save(folder / ADAPTER_FOLDER)
-    return Aligned(folder, folder / ADAPTER_FOLDER, len(prompts), {}, started_from, trainer.verdict())
+    return trainer, started_from
 
 
 def check_reward_gradient(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> Route:
