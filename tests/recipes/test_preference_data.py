@@ -174,7 +174,7 @@ def test_pairs_keep_their_videos_standings_whatever_is_left_out(judged: Workspac
     for fewer in (data.above(0.4), data.first(3), data.above(0.4).first(3), data.split(0.5, 0)[0]):
         assert fewer.rows
         assert dict(zip(fewer.names, fewer.sides(), strict=True)).items() <= own.items()
-    labels = [Candidate(Clip(Path("y.mp4")), 1, 1.0)]
+    labels = [Candidate(Clip(Path("y.mp4")), 0, 1.0)]
     beside = replace(pairs_of(("a", "b", 0), ("a", "c", 0), ("c", "b", 0)), candidates=labels)
     assert beside.first(2).sides() == [(1.0, -1.0), (1.0, 0.0)]
 

@@ -30,6 +30,9 @@ def test_few_pairs_come_from_as_many_prompts_as_there_are(judged: Workspace) -> 
     few = whole.first(3)
     assert sorted(few.rows) == [0, 0, 1]
     assert few.key != whole.key != whole.first(2).key
+    turned = {name: getattr(whole, name)[::-1] for name in ("rows", "chosen", "rejected")}
+    last = replace(whole, **turned, candidates=None).first(1)
+    assert (last.prompts, last.rows, last.chosen) == ([whole.prompts[whole.rows[-1]]], [0], whole.chosen[-1:])
     kinds = [each.score > 0 for each in training_data(judged, replace(SETTINGS, objective=KTO())).first(4).standing()]
     assert sorted(kinds) == [False, False, True, True]
 

@@ -167,7 +167,8 @@ class PreferenceData:
         return self._only(clear, candidates, dropped)
 
     def first(self, limit: int) -> PreferenceData:
-        """At most so many pairs and so many labels, from as many prompts as there are, of both kinds in turn."""
+        """At most so many pairs and so many labels, from as many prompts as there are, of both kinds in turn, and their
+        prompts alone: what nothing is trained on need not be encoded."""
         pairs = _in_turn(self.rows)[:limit]
         labels = None
         if self.candidates is not None:
@@ -176,7 +177,16 @@ class PreferenceData:
             kinds = _in_turn([each.score > 0 for each in labelled])
             labels = [labelled[index] for index in kinds[:limit]]
         only = self._only(pairs, labels or [], {})
-        return replace(only, candidates=labels, key=content_key(self.key, limit), limit=limit)
+        place = {row: new for new, row in enumerate(sorted({*only.rows, *(each.row for each in labels or ())}))}
+        return replace(
+            only,
+            prompts=[self.prompts[row] for row in place],
+            rows=[place[row] for row in only.rows],
+            candidates=None if labels is None else [replace(each, row=place[each.row]) for each in labels],
+            held=frozenset(place[row] for row in self.held & place.keys()),
+            key=content_key(self.key, limit),
+            limit=limit,
+        )
 
     def split(self, share: float, seed: int) -> tuple[PreferenceData, PreferenceData]:
         """A training part and a held-out part with that share of the prompts, at least one; no prompt is in both."""
