@@ -57,9 +57,8 @@ def test_rendered_passages_go_through_the_picture_at_one_speed(scripts: dict[str
     assert clips.shape == (12, LongClip(small.SEGMENTS, small.FRAMES).length, 3, 32, 32)
     assert torch.equal(attributes(clips), parse(texts))
     path = track(clips).centroid[:, 1:-1]
-    assert (
-        float(path.diff(n=2, dim=1).norm(dim=-1).mean()) < 0.2
-    )  # px, of which the estimate on the grid of pixels makes most
+    # Of px a frame; the estimate on the grid of pixels makes most of it.
+    assert float(path.diff(n=2, dim=1).norm(dim=-1).mean()) < 0.2
     windows, told = small.clips(6, torch.Generator().manual_seed(0), flawed=False)
     assert (windows.shape, len(told)) == ((6, small.FRAMES, 3, 32, 32), 6)
     assert torch.equal(attributes(windows), parse(told))
