@@ -3,8 +3,8 @@
 The shipped pipeline (text-to-video) becomes one of Wan 2.2 TI2V's kind, whose first latent frame is given and stands at
 timestep 0, and all its weights are trained (SFT) on clips that the world renders, each going on from its own first
 frame. Segments are of nine frames at the world's own speeds, so that three of them, 25 frames, cross the picture once.
-The speed is not to be seen in a first frame, nor are two flaws in five: what the next segment makes of the last frame
-of this one need not go on as it went.
+The speed is not to be seen in a first frame, nor is a flaw of motion, which two clips in three have: what the next
+segment makes of the last frame of this one need not go on as it went.
 """
 
 from __future__ import annotations
