@@ -80,7 +80,26 @@ def _surface(axis: Sequence[float], found: Mapping[str, Mapping[str, Any]]) -> s
             ]
             cells.append(" / ".join(pair))
         rows.append([f"{one:g}", *cells])
-    return "Gains in VQ / MQ under two weights:\n\n" + _table(rows)
+    complete = not any("–" in cell for row in rows for cell in row)
+    return "Gains in VQ / MQ under two weights:\n\n" + _table(rows) + (_along(axis, found) if complete else "")
+
+
+def _along(axis: Sequence[float], found: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each dimension gains along its own weight, mean over the other weight and training seeds."""
+
+    def gain(one: float, other: float, name: str) -> float:
+        if not one and not other:
+            return 0.0
+        own = [results.get(f"{SURFACE}{one:g}-{other:g}") for results in found.values()]
+        return mean([each["dimensions"][name]["gain"] for each in own if each])
+
+    def told(name: str, steps: Sequence[Sequence[tuple[float, float]]]) -> str:
+        means = [mean(gain(*cell, name) for cell in cells) for cells in steps]
+        return f"{name} gains {', '.join(f'{each:+.4f}' for each in means)} along its own weight"
+
+    down = [[(one, other) for other in axis] for one in axis]
+    across = [[(one, other) for one in axis] for other in axis]
+    return f"\n\nOn average over the other weight {told('VQ', down)}, {told('MQ', across)}."
 
 
 def _accuracy(folder: Path) -> str:
