@@ -100,9 +100,10 @@ def main() -> None:
     try:
         for seed in () if given.table_only else map(int, given.seeds.split(",")):
             run_seed(given.folder, seed, arms, merged(SETTINGS, changed))
-        write_table(given.folder, {name: arm.what for name, arm in arms.items()}, given.table)
+        told = {name: arm.what for name, arm in arms.items()}
+        write_table(given.folder, told, given.table)
         if given.picture:
-            draw_joints(given.folder, next(iter(arms)), given.picture)
+            draw_joints(given.folder, told, given.picture)
     except ReelignError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

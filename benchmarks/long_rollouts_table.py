@@ -30,7 +30,7 @@ from reelign.video.long_clips import LongClip
 MEASURED = "joints.json"
 BEGIN, END = markers("long rollouts")
 UNITS = {"kick": "px", "turn": "px a frame", "tint": ""}
-SHOWN = 6
+SHOWN = 4
 """Prompts in the picture."""
 
 
@@ -142,20 +142,22 @@ def rendered(folder: Path) -> dict[str, float]:
     return {name: float(value.mean()) for name, value in measures(clips, texts, eyes).items()}
 
 
-def draw_joints(folder: Path, run: str, path: Path) -> None:
-    """The frames over the last joint of some held-out videos of the first seed, of base and aligned."""
-    own = sorted(folder.glob(f"seed-*/runs/{run}/{MEASURED}"))[0].parents[2]
-    workspace = Workspace.open(own)
-    told = json.loads((own / "runs" / run / stages.EVALUATION).read_text())
+def draw_joints(folder: Path, arms: Mapping[str, str], path: Path) -> None:
+    """The frames over the last joint of some held-out videos of the first seed, of the base and of each arm."""
+    seeds = sorted(folder.glob("seed-*"))
+    done = {run: what for run, what in arms.items() if (seeds[0] / "runs" / run / MEASURED).exists()}
+    workspace = Workspace.open(seeds[0])
+    told = {run: json.loads((seeds[0] / "runs" / run / stages.EVALUATION).read_text()) for run in done}
     videos = {video.id: video for video in workspace.videos("held_out")}
     texts = {prompt.id: prompt.text for prompt in workspace.prompts("held_out")}
     window = LongClip(SEGMENTS, FRAMES).over_joints(WINDOW)[-1]
-    step = len(told["base"]) // SHOWN
+    count = len(next(iter(told.values()))["base"])
     clips, labels = [], []
-    for place in range(0, SHOWN * step, step):
-        for side in ("base", "aligned"):
-            video = videos[told[side][place]]
-            clips.append(read_video(workspace.video_path(video)).frames[window])
-            labels.append(f"{texts[video.prompt_id]}: {side}")
+    for place in range(0, count, count // SHOWN)[:SHOWN]:
+        rows = [("base", next(iter(told.values()))["base"][place])]
+        rows += [(what, told[run]["aligned"][place]) for run, what in done.items()]
+        for what, one in rows:
+            clips.append(read_video(workspace.video_path(videos[one])).frames[window])
+            labels.append(f"{texts[videos[one].prompt_id]}: {what}")
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(torch.stack(clips), labels, frames=WINDOW, scale=2).save(path)
