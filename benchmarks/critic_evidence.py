@@ -36,10 +36,10 @@ from reelign.critics.questions import DIMENSIONS as MEANINGS
 from reelign.critics.questions import pairwise, pointwise
 from reelign.diffusion.seeds import generator_from
 from reelign.files import write_text
-from reelign.recipes.critic_data import workspace_critic_data
-from reelign.recipes.critic_lessons import Example
-from reelign.recipes.critic_settings import CriticSettings
-from reelign.recipes.critic_training import train_critic
+from reelign.recipes.critic.data import workspace_critic_data
+from reelign.recipes.critic.lessons import Example
+from reelign.recipes.critic.settings import CriticSettings
+from reelign.recipes.critic.training import train_critic
 from reelign.records import Judgement, Workspace
 from reelign.spriteworld import judges
 from reelign.spriteworld.people import people

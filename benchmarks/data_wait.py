@@ -16,9 +16,9 @@ import torch
 from reelign.diffusion.seeds import generator_from
 from reelign.generators import load_generator
 from reelign.objectives import DPO, SFT
-from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.settings import AlignSettings
-from reelign.recipes.video_steps import SFTStep
+from reelign.recipes.steps.pair import DPOStep
+from reelign.recipes.steps.video import SFTStep
 from reelign.spriteworld.world import sample_mix
 from reelign.training import LoRA, PairBatch, Policy, ShuffledStream, VideoBatch
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from reelign.config import resolve
 from reelign.files import write_text
 from reelign.opening import load_model, run_config
-from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
+from reelign.recipes.offline.align import ADAPTER_FOLDER, CONFIG_FILE
+from reelign.recipes.offline.data import training_data
 from reelign.recipes.settings import AlignSettings
-from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.training import HeldOutPairs, MonitorSettings, Policy
 from reelign.training.caches import cached_prompts

@@ -30,7 +30,7 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators import resolve_model
 from reelign.iterating import iterate
-from reelign.recipes.round_manifest import read_manifest
+from reelign.recipes.rounds.manifest import read_manifest
 from reelign.records.bootstrap import paired_bootstrap
 
 ROUNDS = 3

@@ -19,9 +19,9 @@ import torch
 
 from reelign.files import write_text
 from reelign.generators.published import shapes_of
-from reelign.recipes.planned_models import METHODS, in_short
-from reelign.recipes.planning import plan
-from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.planning.plan import plan
+from reelign.recipes.planning.planned_models import METHODS, in_short
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import RunSettings
 from reelign.training.staged_decode import DecodeSettings

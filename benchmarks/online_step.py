@@ -29,14 +29,14 @@ import torch
 
 from reelign.generators import load_generator, resolve_model
 from reelign.objectives import DPO
-from reelign.recipes.objective_step import objective_step
-from reelign.recipes.online_counts import Clock
-from reelign.recipes.online_feedback import RewardFeedback, Shown
-from reelign.recipes.online_rollouts import Rollouts
-from reelign.recipes.online_settings import BaseDistance, OnlineSettings, RolloutSettings
-from reelign.recipes.online_step import OnlineStep
-from reelign.recipes.online_stream import OnlineStream
+from reelign.recipes.online.counts import Clock
+from reelign.recipes.online.feedback import RewardFeedback, Shown
+from reelign.recipes.online.rollouts import Rollouts
+from reelign.recipes.online.settings import BaseDistance, OnlineSettings, RolloutSettings
+from reelign.recipes.online.step import OnlineStep
+from reelign.recipes.online.stream import OnlineStream
 from reelign.recipes.sampling import GenerateSettings, Sampling
+from reelign.recipes.steps.objective import objective_step
 from reelign.rewards import Reward, RewardCard, Videos
 from reelign.rewards.judging import RewardUse
 from reelign.spriteworld.prompts import train_captions

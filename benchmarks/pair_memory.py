@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from reelign.generators.base import Conditioning
 from reelign.generators.wan import Wan
 from reelign.objectives import DPO
-from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.steps.pair import DPOStep
 from reelign.training import LoRA, PairBatch, Policy
 
 SIZES = {"17 x 240 x 416": (16, 5, 30, 52), "81 x 480 x 832": (16, 21, 60, 104)}

@@ -1,7 +1,7 @@
 """What aligning each published model takes, by the planner: `python benchmarks/planned_models.py [--models ...]`.
 
-Writes `src/reelign/recipes/planned_models.json`, the table of `reelign models --memory`, an entry at a time: run again
-it plans what is not there yet, with `--anew` all of it. No weights and no device are needed.
+Writes `src/reelign/recipes/planning/planned_models.json`, the table of `reelign models --memory`, an entry at a time:
+run again it plans what is not there yet, with `--anew` all of it. No weights and no device are needed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from reelign import __version__
 from reelign.files import write_text
 from reelign.generators.published import published_configs
-from reelign.recipes.planned_models import METHODS, in_short, usual_plan
-from reelign.recipes.planned_table import TABLE
+from reelign.recipes.planning.planned_models import METHODS, in_short, usual_plan
+from reelign.recipes.planning.planned_table import TABLE
 
 GIB = 2**30
 

@@ -26,10 +26,10 @@ from reelign.generators.base import Conditioning
 from reelign.generators.cogvideox import CogVideoX
 from reelign.objectives import DPO
 from reelign.opening import resolve_section
-from reelign.recipes.online_settings import OnlineSettings
-from reelign.recipes.pair_step import DPOStep
+from reelign.recipes.online.settings import OnlineSettings
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import StepSettings
+from reelign.recipes.steps.pair import DPOStep
 from reelign.training import PairBatch, Policy
 from reelign.training.reference_policy import Fixed
 

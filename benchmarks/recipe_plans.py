@@ -15,8 +15,8 @@ from reelign.config import read_yaml
 from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.memory_plans import plan_memory
-from reelign.recipes.memory_plan import MemoryPlan
-from reelign.recipes.planned_models import in_short
+from reelign.recipes.planning.memory_plan import MemoryPlan
+from reelign.recipes.planning.planned_models import in_short
 
 GIB = 2**30
 LINE = "# Planned memory: "

@@ -19,9 +19,9 @@ from torch import Tensor
 from reelign.diffusion.seeds import generator_from
 from reelign.generators import load_generator
 from reelign.objectives import DPO
-from reelign.recipes.pair_step import DPOStep
-from reelign.recipes.reference_cache import ReferenceCache, SlottedStream
+from reelign.recipes.offline.reference_cache import ReferenceCache, SlottedStream
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.steps.pair import DPOStep
 from reelign.spriteworld.world import sample_mix
 from reelign.training import LoRA, Policy
 

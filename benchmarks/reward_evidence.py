@@ -27,8 +27,8 @@ from small_vlm import CLIPS, POSITIONS, pretrain
 from reelign import reward_stages
 from reelign.diffusion.seeds import generator_from
 from reelign.files import write_text
-from reelign.recipes.reward_calibration import accuracy_with_ties, accuracy_without_ties, best_threshold
-from reelign.recipes.reward_data import RewardData, workspace_reward_data
+from reelign.recipes.reward.calibration import accuracy_with_ties, accuracy_without_ties, best_threshold
+from reelign.recipes.reward.data import RewardData, workspace_reward_data
 from reelign.records import Workspace
 from reelign.rewards.videoreward import VideoReward
 from reelign.spriteworld import judges

@@ -22,10 +22,10 @@ from live_memory import LiveMemory
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import LastSteps, run, through
 from reelign.generators import Guidance, load_generator
-from reelign.recipes.reward_gradient_scoring import PixelLoss, open_choice, weights_of
-from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
-from reelign.recipes.reward_gradient_step import RewardGradientStep, route_for
-from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.reward_gradient.scoring import PixelLoss, open_choice, weights_of
+from reelign.recipes.reward_gradient.settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.reward_gradient.step import RewardGradientStep, route_for
+from reelign.recipes.reward_gradient.stream import RolloutBatch
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.training import LoRA, Policy
 from reelign.training.graded_rollout import GradedRollout

@@ -23,11 +23,11 @@ from small_vlm import CLIPS, save, untrained
 from torch import Tensor, nn
 
 from reelign.objectives.ranking import BradleyTerryTies, bradley_terry_ties_loss
-from reelign.recipes.reward_policy import RewardPolicy
-from reelign.recipes.reward_settings import RewardLoRA, RewardSettings
-from reelign.recipes.reward_step import RewardStep
-from reelign.recipes.reward_stream import RewardBatch
-from reelign.recipes.reward_training import make_model
+from reelign.recipes.reward.policy import RewardPolicy
+from reelign.recipes.reward.settings import RewardLoRA, RewardSettings
+from reelign.recipes.reward.step import RewardStep
+from reelign.recipes.reward.stream import RewardBatch
+from reelign.recipes.reward.training import make_model
 from reelign.rewards.qwen_vl import hidden_states
 from reelign.spriteworld.world import FPS, sample_mix
 

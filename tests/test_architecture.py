@@ -93,9 +93,9 @@ def test_no_import_climbs() -> None:
 def test_a_climbing_import_is_noticed_in_every_form() -> None:
     climbing = {
         "from reelign.training import Policy": ("objectives", "dpo"),
-        "import reelign.recipes.offline": ("training", "trainer"),
+        "import reelign.recipes.offline.align": ("training", "trainer"),
         "from reelign import recipes": ("generators", "wan"),
-        "def late():\n    from reelign.recipes.offline import align": ("spriteworld", "pretrain"),
+        "def late():\n    from reelign.recipes.offline.align import align": ("spriteworld", "pretrain"),
         "from ..training.policy import Policy": ("generators", "wan"),
         "from reelign.evaluation import evaluate": ("recipes", "offline"),
         "from reelign.spriteworld.world import render": ("recipes", "judging"),

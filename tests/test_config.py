@@ -14,7 +14,7 @@ from reelign.evaluation import EvaluateSettings
 from reelign.objectives.dpo import DPO
 from reelign.objectives.sft import SFT
 from reelign.opening import SECTIONS
-from reelign.recipes.offline import AlignSettings
+from reelign.recipes.offline.align import AlignSettings
 from reelign.recipes.sampling import GenerateSettings
 
 

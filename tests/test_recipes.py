@@ -17,7 +17,7 @@ from reelign.config import parse_overrides, read_yaml
 from reelign.errors import ReelignError
 from reelign.iterating import plan_iteration
 from reelign.opening import WORKSPACE_CONFIG, resolve_section, settings_of
-from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.online.settings import OnlineSettings
 from reelign.records import Workspace
 from reelign.stages import plan_alignment
 from reelign.video import write_video

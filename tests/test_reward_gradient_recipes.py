@@ -10,9 +10,9 @@ import torch
 
 from reelign.config import read_yaml, resolve
 from reelign.opening import SECTIONS, resolve_section
-from reelign.recipes.reward_gradient_latent import folder_of
-from reelign.recipes.reward_gradient_scoring import differentiable_rewards
-from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.reward_gradient.latent import folder_of
+from reelign.recipes.reward_gradient.scoring import differentiable_rewards
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.rewards.opening import card_of, check_reward
 
 ROOT = Path(__file__).parent.parent

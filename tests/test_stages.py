@@ -17,8 +17,8 @@ from cli.process import script, succeed
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN, copy, finished, make, printed
 from reelign.errors import ReelignError
 from reelign.generators import resolve_model
-from reelign.recipes.file_data import file_preferences
-from reelign.recipes.preference_data import workspace_preferences
+from reelign.recipes.data.files import file_preferences
+from reelign.recipes.data.preferences import workspace_preferences
 from reelign.records import Workspace, read_pairs
 from reelign.video import read_video
 
@@ -186,7 +186,7 @@ def test_exported_pairs_align_and_evaluate_in_a_fresh_workspace_and_are_encoded_
 
 def test_videos_read_back_through_the_autoencoder_are_near_the_samplers_own_latents(tmp_path: Path) -> None:
     from reelign.generators import load_generator
-    from reelign.recipes.preference_data import load_latents
+    from reelign.recipes.data.preferences import load_latents
 
     workspace = Workspace.open(finished())
     reelign.export_pairs(finished(), tmp_path / "pairs.csv")

@@ -15,10 +15,10 @@ from reelign.evaluation.critic_evaluation import CriticEvaluateSettings, CriticR
 from reelign.evaluation.feedback_data import file_feedback
 from reelign.evaluation.feedback_workspace import workspace_feedback
 from reelign.opening import check_run_name, settings_of
-from reelign.recipes.critic_data import workspace_critic_data
-from reelign.recipes.critic_settings import CriticSettings
-from reelign.recipes.critic_training import TrainedCritic
-from reelign.recipes.critic_training import train_critic as train
+from reelign.recipes.critic.data import workspace_critic_data
+from reelign.recipes.critic.settings import CriticSettings
+from reelign.recipes.critic.training import TrainedCritic
+from reelign.recipes.critic.training import train_critic as train
 from reelign.records import Workspace
 from reelign.training.launch import start_ranks
 

@@ -10,7 +10,7 @@ from reelign.errors import ReelignError
 from reelign.evaluation import Comparison
 from reelign.evaluation.report import headline
 from reelign.opening import run_config
-from reelign.recipes.offline import CONFIG_FILE
+from reelign.recipes.offline.align import CONFIG_FILE
 from reelign.records import Workspace
 
 RUN = "align"

@@ -22,18 +22,18 @@ from reelign.evaluation.evaluate import score_recorded
 from reelign.latent_stages import guide_label
 from reelign.opening import check_run_name, is_of_sections, load_model, resolve_section, section_layers, settings_of
 from reelign.recipes.asked_critics import CACHE
-from reelign.recipes.critic_settings import CriticSettings
+from reelign.recipes.critic.settings import CriticSettings
 from reelign.recipes.grading import grade
-from reelign.recipes.iterate import Iterated
-from reelign.recipes.iterate import iterate as run_rounds
-from reelign.recipes.iterate_settings import HeldOut, IterateSettings
 from reelign.recipes.judging import JudgeSettings, compared, judges_of
 from reelign.recipes.judging import judge as ask_judges
-from reelign.recipes.offline import ADAPTER_FOLDER
-from reelign.recipes.refresh_checks import check_refreshed, checkpoint_of
-from reelign.recipes.reward_settings import RewardSettings
-from reelign.recipes.round_checks import LOOKS, check_parts
-from reelign.recipes.round_parts import Hands, RoundPlan
+from reelign.recipes.offline.align import ADAPTER_FOLDER
+from reelign.recipes.reward.settings import RewardSettings
+from reelign.recipes.rounds.checks import LOOKS, check_parts
+from reelign.recipes.rounds.iterate import Iterated
+from reelign.recipes.rounds.iterate import iterate as run_rounds
+from reelign.recipes.rounds.parts import Hands, RoundPlan
+from reelign.recipes.rounds.refresh_checks import check_refreshed, checkpoint_of
+from reelign.recipes.rounds.settings import HeldOut, IterateSettings
 from reelign.records import Group, Judgement, Video, Workspace, load_judges, read_prompts
 from reelign.rewards.judging import PREFIX as REWARD
 from reelign.round_reporting import report_rounds

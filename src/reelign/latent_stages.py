@@ -22,10 +22,10 @@ from reelign.files import write_text
 from reelign.opening import check_run_name, load_model, settings_of, use_run
 from reelign.recipes.candidates import Candidates
 from reelign.recipes.generation import generate as generate_candidates
-from reelign.recipes.latent_reward_settings import LatentRewardSettings
-from reelign.recipes.latent_reward_training import REWARD_FOLDER, TrainedLatentReward
-from reelign.recipes.latent_reward_training import train_latent_reward as train
-from reelign.recipes.reward_data import csv_reward_data, workspace_reward_data
+from reelign.recipes.latent_reward.settings import LatentRewardSettings
+from reelign.recipes.latent_reward.training import REWARD_FOLDER, TrainedLatentReward
+from reelign.recipes.latent_reward.training import train_latent_reward as train
+from reelign.recipes.reward.data import csv_reward_data, workspace_reward_data
 from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_segments
 from reelign.records import Workspace, content_key
 from reelign.training.latent_guide import GuideSettings, LatentGuide, guide_content

@@ -13,8 +13,8 @@ from reelign.config import Layer, ModelSettings
 from reelign.errors import ReelignError
 from reelign.generators.published import published_configs, published_name, shapes_of
 from reelign.opening import WORKSPACE_CONFIG, is_of_sections, known_model, resolve_section
-from reelign.recipes.memory_plan import MemoryPlan
-from reelign.recipes.planning import plan
+from reelign.recipes.planning.memory_plan import MemoryPlan
+from reelign.recipes.planning.plan import plan
 from reelign.records import Workspace
 
 SECTIONS = ("model", "generate", "align")

@@ -16,13 +16,13 @@ from reelign.errors import ReelignError
 from reelign.evaluation import EvaluateSettings
 from reelign.files import write_text
 from reelign.generators import Generator, check_supported, load_generator, resolve_model
-from reelign.recipes.critic_settings import CriticSettings
-from reelign.recipes.iterate_settings import IterateSettings
+from reelign.recipes.critic.settings import CriticSettings
 from reelign.recipes.judging import JudgeSettings
-from reelign.recipes.latent_reward_settings import LatentRewardSettings
-from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
-from reelign.recipes.prompt_settings import PromptSettings
-from reelign.recipes.reward_settings import RewardSettings
+from reelign.recipes.latent_reward.settings import LatentRewardSettings
+from reelign.recipes.offline.align import ADAPTER_FOLDER, CONFIG_FILE, AlignSettings
+from reelign.recipes.prompts.settings import PromptSettings
+from reelign.recipes.reward.settings import RewardSettings
+from reelign.recipes.rounds.settings import IterateSettings
 from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.streams import stream_settings
 from reelign.records import Workspace

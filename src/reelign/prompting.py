@@ -15,9 +15,9 @@ from reelign.critics.writing import Writer
 from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.opening import settings_of
-from reelign.recipes.prompt_making import Made, make_prompts
-from reelign.recipes.prompt_settings import PromptSettings, WriterSettings
-from reelign.recipes.prompt_words import OF_MODELS, load_words
+from reelign.recipes.prompts.making import Made, make_prompts
+from reelign.recipes.prompts.settings import PromptSettings, WriterSettings
+from reelign.recipes.prompts.words import OF_MODELS, load_words
 from reelign.records import Workspace
 
 EVERYDAY = "everyday"

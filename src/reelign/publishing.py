@@ -16,7 +16,7 @@ from reelign.evaluation import CardSample, is_repository, write_card
 from reelign.files import whole
 from reelign.generators import family_of, resolve_model
 from reelign.opening import adapter_file, run_config, run_folder
-from reelign.recipes.offline import ADAPTER_FOLDER, CONFIG_FILE
+from reelign.recipes.offline.align import ADAPTER_FOLDER, CONFIG_FILE
 from reelign.records import ImagePrompt, Workspace
 from reelign.reporting import comparison_of, evenly, read_evaluation, recorded_videos
 from reelign.training.adapters import expert_of, lora_files

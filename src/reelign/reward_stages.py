@@ -9,10 +9,10 @@ from reelign.config import Layer, resolve
 from reelign.costs import measured
 from reelign.errors import ReelignError
 from reelign.opening import check_run_name, settings_of
-from reelign.recipes.reward_data import csv_reward_data, workspace_reward_data
-from reelign.recipes.reward_settings import RewardSettings
-from reelign.recipes.reward_training import TrainedReward
-from reelign.recipes.reward_training import train_reward as train
+from reelign.recipes.reward.data import csv_reward_data, workspace_reward_data
+from reelign.recipes.reward.settings import RewardSettings
+from reelign.recipes.reward.training import TrainedReward
+from reelign.recipes.reward.training import train_reward as train
 from reelign.records import Workspace
 from reelign.training.launch import start_ranks
 

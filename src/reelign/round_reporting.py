@@ -12,10 +12,10 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.evaluation import Comparison, Interval, ReportSample, compare
 from reelign.evaluation.round_report import RoundLine, RoundsReport, write_rounds
-from reelign.recipes.round_checks import LOOKS
-from reelign.recipes.round_manifest import Record, read_manifest
-from reelign.recipes.round_state import MANIFEST
-from reelign.recipes.round_verdicts import beside_base
+from reelign.recipes.rounds.checks import LOOKS
+from reelign.recipes.rounds.manifest import Record, read_manifest
+from reelign.recipes.rounds.state import MANIFEST
+from reelign.recipes.rounds.verdicts import beside_base
 from reelign.records import Workspace
 from reelign.reporting import ranked_samples
 

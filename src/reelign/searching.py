@@ -11,7 +11,7 @@ from reelign.errors import ReelignError
 from reelign.files import prepare_file
 from reelign.opening import load_model, settings_of, use_run
 from reelign.recipes.best_of import BestOfSettings, BestVideo, Search
-from reelign.recipes.latent_reward_training import REWARD_FOLDER
+from reelign.recipes.latent_reward.training import REWARD_FOLDER
 from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_segments
 from reelign.records import Workspace, image_prompt
 from reelign.rewards.judging import PREFIX

@@ -23,19 +23,19 @@ from reelign.generators import Generator, resolve_model
 from reelign.latent_stages import evaluate_guidance, guide_label, located
 from reelign.opening import check_run_name, known_model, load_model, run_folder, settings_of, use_run, write_config
 from reelign.recipes.candidates import Candidates
+from reelign.recipes.data.pair_summary import PairSummary, summarise_file, summarise_workspace
+from reelign.recipes.data.shared_prompts import warn_of_shared
 from reelign.recipes.dry_run import RunOutlook
 from reelign.recipes.generation import Generated
 from reelign.recipes.generation import generate as generate_candidates
 from reelign.recipes.judging import Judged, judges_of
 from reelign.recipes.judging import judge as ask_judges
-from reelign.recipes.offline import Aligned, AlignSettings
-from reelign.recipes.pair_summary import PairSummary, summarise_file, summarise_workspace
+from reelign.recipes.offline.align import Aligned, AlignSettings
+from reelign.recipes.offline.data import training_data
 from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import RunSettings
-from reelign.recipes.shared_prompts import warn_of_shared
 from reelign.recipes.smoke import clear_smoke, smoke_settings
 from reelign.recipes.streams import STREAMS
-from reelign.recipes.training_data import training_data
 from reelign.records import FilePair, Workspace, image_prompt, read_prompts, write_pairs
 from reelign.records.exchange.record_files import Imported, check_format, export_record, import_record, recognise
 from reelign.training.latent_guide import GuideSettings, open_guide

@@ -13,7 +13,7 @@ from reelign.config import resolve
 from reelign.critics.formats import Plain
 from reelign.critics.writing import Written
 from reelign.errors import ReelignError
-from reelign.recipes.critic_settings import CriticSettings
+from reelign.recipes.critic.settings import CriticSettings
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

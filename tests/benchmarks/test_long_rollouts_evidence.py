@@ -12,7 +12,7 @@ import torch
 
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, resolve_section
-from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.recipes.settings import AlignSettings
 from reelign.rewards.joints import Joints
 from reelign.spriteworld.judges import attributes, track

@@ -14,7 +14,7 @@ import pytest
 from cli.workspaces import HELD_OUT, TRAIN
 from reelign import stages
 from reelign.opening import resolve_section
-from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.online.settings import OnlineSettings
 from reelign.spriteworld.prompts import train_captions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -11,7 +11,7 @@ import pytest
 
 from reelign.config import resolve
 from reelign.errors import ReelignError
-from reelign.recipes.reward_settings import RewardSettings
+from reelign.recipes.reward.settings import RewardSettings
 from reelign.spriteworld.prompts import held_out_captions, train_captions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

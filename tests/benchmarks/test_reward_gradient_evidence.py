@@ -13,7 +13,7 @@ import torch
 
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, resolve_section
-from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.rewards import Reward
 from reelign.spriteworld.world import sample_mix
 

@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.watched_runs import watched_run
 from reelign.opening import resolve_section
-from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.online.settings import OnlineSettings
 from reelign.spriteworld.prompts import train_captions
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

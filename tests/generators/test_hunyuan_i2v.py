@@ -24,8 +24,8 @@ from reelign.generators.encoders import encoders, is_away
 from reelign.generators.hunyuan_i2v import FIRST, HIDDEN
 from reelign.generators.pictures import as_pictures
 from reelign.objectives import DPO
+from reelign.recipes.offline.samples import check
 from reelign.recipes.settings import AlignSettings
-from reelign.recipes.training_samples import check
 from reelign.records import image_prompt
 from reelign.training import LoRA, Policy, load_adapter, velocity_errors
 from reelign.training.caches import cached_sides, uncached_prompts

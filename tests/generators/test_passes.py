@@ -10,11 +10,11 @@ import torch
 
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.objectives.reward_gradient import RewardGradient
-from reelign.recipes.plan_gradient import forwards_per_video
-from reelign.recipes.reward_gradient_scoring import PixelLoss
-from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
-from reelign.recipes.reward_gradient_step import RewardGradientStep
-from reelign.recipes.reward_gradient_stream import RolloutBatch
+from reelign.recipes.planning.gradient import forwards_per_video
+from reelign.recipes.reward_gradient.scoring import PixelLoss
+from reelign.recipes.reward_gradient.settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.reward_gradient.step import RewardGradientStep
+from reelign.recipes.reward_gradient.stream import RolloutBatch
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.rewards.opening import open_reward
 from reelign.training import LoRA, Policy

@@ -13,11 +13,11 @@ from recipes.live import learn_total, live_bytes, shapes
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.generators.base import Conditioning
 from reelign.objectives import DPO
-from reelign.recipes.objective_step import objective_step
-from reelign.recipes.planning import plan
-from reelign.recipes.reward_gradient_settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.planning.plan import plan
+from reelign.recipes.reward_gradient.settings import RewardChoice, RewardGradientSettings
 from reelign.recipes.sampling import GenerateSettings
 from reelign.recipes.settings import AlignSettings
+from reelign.recipes.steps.objective import objective_step
 from reelign.training import LoRA, PairBatch
 
 SLOW = (

@@ -8,8 +8,8 @@ from pathlib import Path
 from recipes.reward_worlds import PER_PROMPT, PROMPTS, write_clips
 from reelign.critics import Comparison, Critic, Rating, Tally
 from reelign.critics.local_qwen import Pixels
-from reelign.recipes.critic_settings import CriticSettings, CriticWatch
-from reelign.recipes.reward_settings import RewardLoRA
+from reelign.recipes.critic.settings import CriticSettings, CriticWatch
+from reelign.recipes.reward.settings import RewardLoRA
 from reelign.records import Judgement, Video, Workspace
 from reelign.training.settings import TrainerSettings
 from reelign.video import Clip

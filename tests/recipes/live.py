@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reelign.generators import Generator, load_generator
-from reelign.recipes.memory_plan import MemoryPlan
-from reelign.recipes.online_settings import OnlineSettings
+from reelign.recipes.online.settings import OnlineSettings
+from reelign.recipes.planning.memory_plan import MemoryPlan
 from reelign.recipes.settings import RunSettings
 from reelign.training import Policy, TrainerSettings
 from reelign.training.memory import LiveMemory

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from reelign.generators import load_generator
 from reelign.objectives import DPO
-from reelign.recipes.offline import AlignSettings, align
-from reelign.recipes.preference_data import Clip, PreferenceData
+from reelign.recipes.data.preferences import Clip, PreferenceData
+from reelign.recipes.offline.align import AlignSettings, align
 from reelign.records import Workspace
 from reelign.training import LoRA, TrainerSettings
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from recipes.long_run import random_preferences, settings
 from reelign.generators import load_generator
-from reelign.recipes.offline import align
+from reelign.recipes.offline.align import align
 from reelign.records import Workspace
 
 LARGE = 4096

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from reelign.generators import load_generator
 from reelign.objectives import DPO
-from reelign.recipes.offline import Aligned
-from reelign.recipes.online import align_online
-from reelign.recipes.online_feedback import RewardFeedback
-from reelign.recipes.online_settings import OnlineSettings, RolloutSettings
+from reelign.recipes.offline.align import Aligned
+from reelign.recipes.online.align import align_online
+from reelign.recipes.online.feedback import RewardFeedback
+from reelign.recipes.online.settings import OnlineSettings, RolloutSettings
 from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
 from reelign.rewards import Reward, RewardCard, Videos

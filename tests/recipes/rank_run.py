@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from recipes.long_run import random_preferences, settings
 from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
-from reelign.recipes.offline import AlignSettings, align
+from reelign.recipes.offline.align import AlignSettings, align
 from reelign.records import Workspace
 from reelign.training import LoRA, MonitorSettings, Policy
 from reelign.training.launch import start_ranks, together

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from reelign.recipes.reward_data import RewardClip, RewardData
-from reelign.recipes.reward_settings import RewardLoRA, RewardSettings, WatchSettings
+from reelign.recipes.reward.data import RewardClip, RewardData
+from reelign.recipes.reward.settings import RewardLoRA, RewardSettings, WatchSettings
 from reelign.rewards.qwen_vision import ClipSettings
 from reelign.training.settings import TrainerSettings
 from reelign.video import write_video

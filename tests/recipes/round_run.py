@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reelign.critics import Comparison, Critic, Grade, Rating, Tally
 from reelign.iterating import iterate
-from reelign.recipes.iterate import Iterated
+from reelign.recipes.rounds.iterate import Iterated
 from reelign.records import Workspace
 from reelign.video import Clip
 

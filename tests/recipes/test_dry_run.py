@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from recipes.test_offline import SETTINGS
+from recipes.offline.test_align import SETTINGS
 from reelign.errors import ReelignError
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import is_away
 from reelign.objectives import KTO, RWR, SFT
 from reelign.recipes.dry_run import dry_run
-from reelign.recipes.offline import align
-from reelign.recipes.training_data import training_data
+from reelign.recipes.offline.align import align
+from reelign.recipes.offline.data import training_data
 from reelign.records import Workspace
 from reelign.training import MonitorSettings
 

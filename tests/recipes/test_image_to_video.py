@@ -15,7 +15,7 @@ from generators.tiny_wan_i2v import save_wan_i2v
 from recipes import online_worlds
 from recipes.judges import Brightness
 from recipes.pixel_rewards import ByHeart
-from recipes.test_reward_gradient import SETTINGS as GRADIENT
+from recipes.reward_gradient.test_align import SETTINGS as GRADIENT
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
 from reelign.generators.encoders import encoders, is_away
@@ -24,18 +24,18 @@ from reelign.objectives import DPO, SFT
 from reelign.objectives.anchors import Anchors
 from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.candidates import Candidates
+from reelign.recipes.data.real_clips import load_real
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
 from reelign.recipes.generation import generate
 from reelign.recipes.judging import JudgeSettings, judge
-from reelign.recipes.offline import AlignSettings, align
-from reelign.recipes.online import align_online
-from reelign.recipes.real_clips import load_real
-from reelign.recipes.reward_gradient import align_by_reward_gradient
-from reelign.recipes.reward_gradient_frames import FrameChoice
-from reelign.recipes.reward_gradient_scoring import PixelLoss
+from reelign.recipes.offline.align import AlignSettings, align
+from reelign.recipes.offline.data import training_data
+from reelign.recipes.online.align import align_online
+from reelign.recipes.reward_gradient.align import align_by_reward_gradient
+from reelign.recipes.reward_gradient.frames import FrameChoice
+from reelign.recipes.reward_gradient.scoring import PixelLoss
 from reelign.recipes.samples import SampleSettings
 from reelign.recipes.sampling import GenerateSettings, Sampling
-from reelign.recipes.training_data import training_data
 from reelign.records import ImagePrompt, Workspace, image_prompt
 from reelign.rewards.judging import checked
 from reelign.training import LoRA, TrainerSettings

@@ -20,7 +20,7 @@ from recipes.long_run import run
 STEPS = 24
 # One server imports the libraries once and forks a fresh process for each run.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["reelign.recipes.offline", "diffusers.pipelines.wan.pipeline_wan"])
+PROCESSES.set_forkserver_preload(["reelign.recipes.offline.align", "diffusers.pipelines.wan.pipeline_wan"])
 
 
 def start(model: Path, folder: Path, checkpoint_every: int = 2) -> BaseProcess:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from recipes.test_offline import SETTINGS, adapter, metrics
+from recipes.offline.test_align import SETTINGS, adapter, metrics
 from reelign.generators import Generator, load_generator
 from reelign.generators.encoders import encoders, is_away
 from reelign.recipes.dry_run import dry_run
-from reelign.recipes.offline import align
+from reelign.recipes.offline.align import align
+from reelign.recipes.offline.data import training_data
 from reelign.recipes.samples import SampleSettings
 from reelign.recipes.sampling import GenerateSettings
-from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.video import read_video
 

@@ -15,8 +15,8 @@ from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, VideoSize, load_generator
 from reelign.recipes.candidates import Candidates
-from reelign.recipes.online_settings import RolloutSettings
-from reelign.recipes.reward_gradient_settings import RolloutSize
+from reelign.recipes.online.settings import RolloutSettings
+from reelign.recipes.reward_gradient.settings import RolloutSize
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.training import LoRA, Policy
 from reelign.training.asked import Sides

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.test_offline import SETTINGS
+from recipes.offline.test_align import SETTINGS
 from reelign.objectives import KTO
+from reelign.recipes.offline.data import training_data
 from reelign.recipes.run_config import claim_run
 from reelign.recipes.smoke import clear_smoke, smoke_settings
-from reelign.recipes.training_data import training_data
 from reelign.records import Workspace
 from reelign.stages import align, plan_alignment
 from reelign.video import write_video

@@ -16,7 +16,7 @@ import torch
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # No modules of the tests: the server looks for them where it was started.
-PROCESSES.set_forkserver_preload(["reelign.recipes.online", "accelerate", "diffusers.pipelines.wan.pipeline_wan"])
+PROCESSES.set_forkserver_preload(["reelign.recipes.online.align", "accelerate", "diffusers.pipelines.wan.pipeline_wan"])
 WITHIN_S = 120
 """No test may hang: what is not done by then has failed."""
 

@@ -16,9 +16,9 @@ from reelign.diffusion.guidance import RewardGuidance
 from reelign.diffusion.samplers import initial_noise
 from reelign.errors import ReelignError
 from reelign.generators import Generator, Guidance, VideoSize, load_generator
-from reelign.recipes.latent_reward_feedback import LatentFeedback
-from reelign.recipes.online_counts import Clock
-from reelign.recipes.online_feedback import Shown, open_feedback
+from reelign.recipes.latent_reward.feedback import LatentFeedback
+from reelign.recipes.online.counts import Clock
+from reelign.recipes.online.feedback import Shown, open_feedback
 from reelign.training.asked import Sides
 from reelign.training.latent_callback import PipelineGuide, pipeline_guide
 from reelign.training.latent_guide import LatentGuide

@@ -20,9 +20,9 @@ from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
 from reelign.generators import Conditioning, Generator, load_generator
 from reelign.objectives import DPO, SFT
-from reelign.recipes.pair_step import DPOStep
 from reelign.recipes.settings import AlignSettings
-from reelign.recipes.video_steps import SFTStep
+from reelign.recipes.steps.pair import DPOStep
+from reelign.recipes.steps.video import SFTStep
 from reelign.training import LoRA, PairBatch, Policy, ShuffledStream, Trainer, TrainerSettings, VideoBatch
 from reelign.training.checkpoints import checkpoint_folders, load_checkpoint
 from reelign.training.trainer import told

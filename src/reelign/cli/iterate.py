@@ -11,8 +11,8 @@ from reelign.cli.options import Settings, WorkspaceOption, layers
 
 if TYPE_CHECKING:
     from reelign.iterating import IterationOutlook
-    from reelign.recipes.iterate import Iterated
-    from reelign.recipes.round_manifest import Record
+    from reelign.recipes.rounds.iterate import Iterated
+    from reelign.recipes.rounds.manifest import Record
 
 WAITS = 3
 """The exit code of rounds that wait for people."""
@@ -47,7 +47,7 @@ def iterate(
 
 
 def _print_outlook(found: IterationOutlook) -> None:
-    from reelign.recipes.round_parts import PEOPLE
+    from reelign.recipes.rounds.parts import PEOPLE
 
     settings, rounds = found.settings, len(found.plans)
     print(f"up to {rounds} rounds, {found.done} of them trained already; runs/{settings.run} gets the best")

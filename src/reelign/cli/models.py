@@ -58,7 +58,7 @@ def _memory(as_json: bool) -> None:
 
     from rich.table import Table
 
-    from reelign.recipes.planned_table import planned_methods, planned_table
+    from reelign.recipes.planning.planned_table import planned_methods, planned_table
 
     found, methods = planned_table(), planned_methods()
     if as_json:

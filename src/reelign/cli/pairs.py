@@ -13,7 +13,7 @@ from reelign.cli.options import FormatOption, Settings, layers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reelign.recipes.pair_summary import PairSummary
+    from reelign.recipes.data.pair_summary import PairSummary
 
 NAMED = 10
 """Broken rows told one by one; the others are counted."""
@@ -83,7 +83,7 @@ def _dimensions(console: Console, found: PairSummary) -> None:
 
 
 def _margins(console: Console, found: PairSummary) -> None:
-    from reelign.recipes.pair_summary import histogram
+    from reelign.recipes.data.pair_summary import histogram
 
     margins = [pair.margin for pair in found.pairs]
     if len(set(margins)) < 2:

@@ -10,7 +10,7 @@ import typer
 from reelign.cli.options import Settings, layers
 
 if TYPE_CHECKING:
-    from reelign.recipes.memory_plan import MemoryPlan, Stage
+    from reelign.recipes.planning.memory_plan import MemoryPlan, Stage
 
 GIB = 2**30
 

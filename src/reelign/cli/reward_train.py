@@ -11,7 +11,7 @@ import typer
 from reelign.cli.options import Settings, layers
 
 if TYPE_CHECKING:
-    from reelign.recipes.reward_card import RewardNumbers
+    from reelign.recipes.reward.card import RewardNumbers
 
 
 def train(

@@ -11,15 +11,15 @@ from torch import nn
 
 from reelign.generators.base import Generator, VideoSize
 from reelign.generators.encoders import VAE, encoders, image_encoders, text_encoders
-from reelign.recipes.clips import Clip, one_size
-from reelign.recipes.offline import ADAPTER_FOLDER
-from reelign.recipes.preference_data import PreferenceData
-from reelign.recipes.real_clips import read_real, real_size
+from reelign.recipes.data.clips import Clip, one_size
+from reelign.recipes.data.preferences import PreferenceData
+from reelign.recipes.data.real_clips import read_real, real_size
+from reelign.recipes.data.shared_prompts import trained_prompts, training_prompts, warn_of_shared
+from reelign.recipes.offline.align import ADAPTER_FOLDER
+from reelign.recipes.offline.samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import AlignSettings, RunSettings
-from reelign.recipes.shared_prompts import trained_prompts, training_prompts, warn_of_shared
-from reelign.recipes.training_samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.records import Workspace
 from reelign.training import Policy
 from reelign.training.adapters import WEIGHTS_FILE, expert_files

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from reelign.errors import ReelignError
-from reelign.recipes.reward_settings import RewardLoRA
+from reelign.recipes.reward.settings import RewardLoRA
 
 
 def add_lora(language: nn.Module, lora: RewardLoRA, seed: int) -> None:

@@ -13,10 +13,10 @@ from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.generators.base import Generator
 from reelign.objectives import DPO, KTO, RWR, SFT
-from reelign.recipes.clips import Clip
-from reelign.recipes.preference_data import PreferenceData
+from reelign.recipes.data.clips import Clip
+from reelign.recipes.data.preferences import PreferenceData
+from reelign.recipes.offline.samples import data_key
 from reelign.recipes.settings import AlignSettings, RunSettings
-from reelign.recipes.training_samples import data_key
 from reelign.records import content_key
 
 CONFIG_FILE = "config.yaml"

@@ -14,7 +14,7 @@ from reelign.objectives.dpo import DPO
 from reelign.objectives.kto import KTO
 from reelign.objectives.rwr import RWR
 from reelign.objectives.sft import SFT
-from reelign.recipes.real_clips import Images
+from reelign.recipes.data.real_clips import Images
 from reelign.recipes.samples import SampleSettings
 from reelign.training import LoRA, MonitorSettings, TrainerSettings
 from reelign.training.trackers import TrackerName

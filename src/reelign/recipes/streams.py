@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelign.recipes.dry_run import dry_run, dry_run_on_prompts
-from reelign.recipes.offline import Aligned, align
-from reelign.recipes.online import align_online, dry_run_online
-from reelign.recipes.online_settings import OnlineSettings
-from reelign.recipes.reward_gradient import align_by_reward_gradient, plan_reward_gradient
-from reelign.recipes.reward_gradient_settings import RewardGradientSettings
+from reelign.recipes.offline.align import Aligned, align
+from reelign.recipes.online.align import align_online, dry_run_online
+from reelign.recipes.online.settings import OnlineSettings
+from reelign.recipes.reward_gradient.align import align_by_reward_gradient, plan_reward_gradient
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.recipes.settings import AlignSettings, RunSettings
 
 

@@ -1,0 +1,315 @@
+"""Alignment by a reward's gradient: prompts, rollouts whose last steps carry gradient, the one Trainer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reelign.diffusion.seeds import generator_from
+from reelign.diffusion.truncation import Route
+from reelign.errors import ReelignError
+from reelign.generators.base import Generator
+from reelign.generators.encoders import VAE, holding, image_encoders
+from reelign.recipes.data.real_clips import RealClips, check_real, load_real, real_content, real_stream
+from reelign.recipes.data.shared_prompts import training_prompts, warn_of_shared
+from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
+from reelign.recipes.offline.align import ADAPTER_FOLDER, Aligned
+from reelign.recipes.offline.samples import check_precision
+from reelign.recipes.reward_gradient.latent import LatentLoss, check_latent, folder_of, latent_content, open_latent
+from reelign.recipes.reward_gradient.scoring import PixelLoss, check_choice, open_choice, weights_of
+from reelign.recipes.reward_gradient.segments import check_long, long_frames
+from reelign.recipes.reward_gradient.settings import RewardGradientSettings
+from reelign.recipes.reward_gradient.step import RewardGradientStep, chosen_frames, route_for
+from reelign.recipes.reward_gradient.stream import rollout_stream
+from reelign.recipes.run_config import check_claim, claim_run, model_content
+from reelign.recipes.samples import SampleVideos
+from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_guide
+from reelign.recipes.steps.draws import check_sigma_range
+from reelign.recipes.steps.video import AnchoredStream, DataAnchorStep
+from reelign.recipes.watching.watch import Watch, make_watch
+from reelign.records import Workspace, content_key, prompt_content
+from reelign.training import ALONE, Monitor, Policy, Ranks, Step, Stream, Trainer
+from reelign.training.asked import check_images
+from reelign.training.caches import cached_prompts, cached_sides, cached_texts
+from reelign.training.lora import check_targets
+from reelign.training.policy import check_experts
+from reelign.training.sharding import wanted_by_launcher
+from reelign.training.trackers import Trackers, check_trackers
+
+
+def align_by_reward_gradient(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    ranks: Ranks = ALONE,
+) -> Aligned:
+    """Train an adapter on a reward's gradient; a stopped run goes on.
+
+    Args:
+        workspace: brings the training prompts and takes the run's folder.
+        generator: the base; it carries the trained adapter afterwards.
+        settings: the reward, and how its gradient is taken.
+        sampling: the `generate` section; None takes the model's own defaults.
+        limit: at most so many prompts.
+        ranks: the processes that train together; `batch_size` is that of each.
+    Raises:
+        ReelignError: a reward without a gradient, more steps with gradient than there are, frames outside the clip, no
+            prompts, or a run's name that is taken by one with other settings.
+    """
+    refuse_guide(sampling)
+    how = Sampling.resolve(settings.rollout.over(sampling or GenerateSettings()), generator)
+    finished = Sampling.resolve(sampling or GenerateSettings(), generator)
+    check_reward_gradient(generator, settings, how)
+    folder = workspace.root / "runs" / settings.run
+    with ranks.first():
+        prompts = training_prompts(workspace, limit)
+        check_images(generator, prompts)
+        warn_of_shared(prompts, workspace.asked_in("held_out"))
+        content = run_content(generator, settings, how, prompts)
+        if ranks.main:
+            check_claim(folder, content, RewardGradientSettings)
+        loss = _loss(generator, settings, how)
+        step, stream = _parts(
+            workspace, generator, replace(settings, batch_size=settings.batch_size * ranks.count), how, prompts, loss
+        )
+        watch = _watch(workspace, generator, settings, loss, finished, folder)
+        samples = _samples(workspace, generator, settings, prompts, finished)
+    policy = Policy(
+        generator,
+        settings.lora,
+        seed=settings.seed,
+        reference=bool(settings.objective.reference or samples or watch),
+        experts=settings.experts,
+        ranks=ranks,
+        sharded=settings.trainer.sharded or wanted_by_launcher(),
+    )
+    if ranks.main:
+        # Last, so that whatever is refused leaves no run of that name behind.
+        claim_run(folder, content, RewardGradientSettings)
+    trackers = Trackers(settings.trackers if ranks.main else (), folder, content)
+    decodes = isinstance(loss, PixelLoss) or bool(watch)
+    # Segments after the first go on from frames that are read as their prompts' images were.
+    needed = [] if not decodes else [VAE] if how.segments == 1 else list(image_encoders(generator))
+    with holding(generator, *needed):
+        trainer, started_from = _trained(policy, stream, step, settings, folder, trackers, [*samples, *watch])
+    for each in watch:
+        each.restore(policy)
+    policy.save(folder / ADAPTER_FOLDER)
+    return Aligned(folder, folder / ADAPTER_FOLDER, len(prompts), {}, started_from, trainer.verdict())
+
+
+def _trained(
+    policy: Policy,
+    stream: Stream[Any],
+    step: Step[Any],
+    settings: RewardGradientSettings,
+    folder: Path,
+    wanted: Trackers,
+    lookers: list[SampleVideos | Watch],
+) -> tuple[Trainer[Any], int]:
+    """Run the loop with all that looks on, its average in the policy; the trainer, and the step it went on from."""
+    with wanted as trackers:
+        for each in lookers:
+            each.trackers = trackers
+            each.begin(policy)
+        monitors: list[Monitor] = [*lookers, trackers]
+        title = f"align {settings.run}"
+        trainer = Trainer(policy, stream, step, settings.trainer, folder, title=title, monitors=monitors)
+        started_from = trainer.train()
+    if trainer.ema:
+        policy.load_state_dict(trainer.ema)
+    return trainer, started_from
+
+
+def check_reward_gradient(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> Route:
+    """Refuse what can be refused before anything is opened; the route of one step.
+
+    Raises:
+        ReelignError: as `align_by_reward_gradient`.
+    """
+    check_trackers(settings.trackers)
+    latent = folder_of(settings)
+    if latent is None:
+        check_choice(settings.reward)
+    else:
+        check_latent(latent, generator, settings)
+    check_precision(generator)
+    check_experts(generator, settings.experts)
+    if settings.lora is not None:
+        check_targets(generator, settings.lora)
+    if settings.data_anchor or settings.objective.reference:
+        check_sigma_range(settings.anchor_steps(), generator)
+    check_long(generator, settings, sampling)
+    if settings.real:
+        check_real(generator, settings.real, settings.images)
+    if sampling.segments == 1:
+        settings.frames.check(sampling.size.num_frames)
+    return route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
+
+
+def run_content(
+    generator: Generator, settings: RewardGradientSettings, sampling: Sampling, prompts: list[str]
+) -> dict[str, Any]:
+    """All that decides what a run comes to."""
+    real = real_content(settings.real, settings.images) if settings.real else []
+    data = content_key([prompt_content(prompt) for prompt in prompts], sampling.as_dict(), *real)
+    return {**model_content(generator), "data": data, **latent_content(settings), "align": asdict(settings)}
+
+
+def plan_reward_gradient(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    *,
+    sampling: GenerateSettings | None = None,
+    limit: int | None = None,
+    anew: bool = False,
+) -> RunOutlook:
+    """What `align_by_reward_gradient` would do: sizes, schedule and frames are looked at, nothing is opened or run.
+
+    Raises:
+        ReelignError: whatever it would refuse of these.
+    """
+    refuse_guide(sampling)
+    given = settings.rollout.over(sampling or GenerateSettings())
+    how = Sampling.resolve(given, generator)
+    route = check_reward_gradient(generator, settings, how)
+    sides = "two calls" if generator.passes(how.guidance_scale) > 1 else "one call"
+    again = ", each of them run again on the way back" if settings.graph == "step" else ""
+    told = (
+        f"  the gradient of {settings.reward.name} through {_length(settings)} of {route.steps} steps, {sides} of the "
+        f"denoiser a step{again}",
+        f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
+        f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
+        *_long_told(settings, how),
+        *(() if folder_of(settings) is None else ("  the reward reads latents: nothing is decoded for it",)),
+    )
+    return dry_run_on_prompts(workspace, generator, settings, sampling=given, limit=limit, anew=anew, told=told)
+
+
+def _long_told(settings: RewardGradientSettings, sampling: Sampling) -> tuple[str, ...]:
+    if sampling.segments == 1:
+        return ()
+    through = "all of them" if settings.through == "all" else "the last of them"
+    return (
+        f"  a video has {sampling.segments} segments and {sampling.num_frames} frames, each segment going on from the "
+        f"last frame of the one before; the gradient goes through {through}",
+    )
+
+
+def _length(settings: RewardGradientSettings) -> str:
+    gradient = settings.gradient
+    match gradient.name:
+        case "last":
+            return f"the last {gradient.steps}" if gradient.steps > 1 else "the last"
+        case "random":
+            return "a random number of the last"
+        case "renoised":
+            return f"the last, {gradient.times} times"
+        case "one_step":
+            return "a random late one"
+        case "noisy":
+            return "any one"
+
+
+def _loss(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> PixelLoss | LatentLoss:
+    """The reward, opened, as what is trained on."""
+    latent = folder_of(settings)
+    if latent is not None:
+        return open_latent(latent, generator, settings)
+    reward = open_choice(settings.reward)
+    weights = weights_of(settings.objective, reward)
+    return PixelLoss(reward, settings.objective, weights, settings.frames, sampling.fps)
+
+
+def _parts(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    sampling: Sampling,
+    prompts: list[str],
+    loss: PixelLoss | LatentLoss,
+) -> tuple[Step[Any], Stream[Any]]:
+    """The step and its batches, anchors beside them."""
+    cache = workspace.root / "cache"
+    texts = cache / "text"
+    negative = cached_texts([sampling.negative_prompt], generator, texts)
+    climb = RewardGradientStep(loss, settings, sampling, negative)
+    if isinstance(loss, PixelLoss):
+        # Before the first rollout, not after it: frames that the decode does not give, or too few for the reward.
+        chance = generator_from(settings.seed, "check")
+        if sampling.segments > 1:
+            long_frames(loss, settings, sampling, chance)
+        else:
+            chosen_frames(loss, generator, settings, generator.latent_shape(sampling.size)[1], chance)
+    clips: RealClips | None = None
+    if settings.real:
+        clips = load_real(settings.real, settings.images, generator, cache)
+    edited = clips if settings.edit_from is not None else None
+    if edited is not None:
+        _check_shape(edited.latents, generator, sampling)
+        prompts = [edited.prompts[row] for row in edited.rows]
+    stream: Stream[Any] = rollout_stream(
+        prompts,
+        cached_prompts(prompts, generator, texts, size=sampling.size),
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        real=None if edited is None else edited.latents,
+    )
+    if clips is None or not settings.data_anchor:
+        return climb, stream
+    anchor = real_stream(clips, generator, cache, batch_size=settings.batch_size, seed=settings.seed)
+    return DataAnchorStep(climb, settings.anchor_steps()), AnchoredStream(stream, anchor)
+
+
+def _check_shape(real: Tensor, generator: Generator, sampling: Sampling) -> None:
+    shape = generator.latent_shape(sampling.size)
+    if tuple(real.shape[1:]) != shape:
+        raise ReelignError(
+            f"The videos of `real` have latents {tuple(real.shape[1:])}, and rollouts of {sampling.size} have {shape}.",
+            "Cut or resize them, or set the size under rollout to theirs.",
+        )
+
+
+def _watch(
+    workspace: Workspace,
+    generator: Generator,
+    settings: RewardGradientSettings,
+    loss: PixelLoss | LatentLoss,
+    sampling: Sampling,
+    folder: Path,
+) -> list[Watch]:
+    if not settings.watch.every:
+        return []
+    if isinstance(loss, PixelLoss):
+        loss.reward.frames_read(sampling.num_frames)  # refuses looks at videos of other segments than it knows
+    return [
+        make_watch(
+            workspace,
+            generator,
+            settings.watch,
+            # Of what reads no pixels the metrics have the reward; the looks are at what training does not see.
+            training=loss.reward if isinstance(loss, PixelLoss) else None,
+            judges=() if isinstance(loss, PixelLoss) else (loss.reward.name,),
+            sampling=sampling,
+            folder=folder,
+            title=f"align {settings.run}",
+        )
+    ]
+
+
+def _samples(
+    workspace: Workspace, generator: Generator, settings: RewardGradientSettings, prompts: list[str], sampling: Sampling
+) -> list[SampleVideos]:
+    if not settings.samples.every:
+        return []
+    texts = settings.samples.texts(workspace, prompts)
+    cache = workspace.root / "cache" / "text"
+    sides = cached_sides(texts, sampling.negative_prompt, generator, cache, sampling.size)
+    return [SampleVideos(workspace.root / "runs" / settings.run, sampling, settings.samples, texts, sides)]
