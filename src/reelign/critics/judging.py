@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reelign.critics.base import Comparison, Critic
-from reelign.critics.opening import CriticOptions, is_foreign, open_critic
+from reelign.critics.opening import CriticOptions, is_foreign, is_url, open_critic
 from reelign.critics.server import ServerSettings
 from reelign.critics.voting import Voted, Voting
 from reelign.errors import ReelignError
@@ -70,9 +70,10 @@ def critic_use(spec: str, options: Mapping[str, Any], **further: Any) -> CriticU
 
 
 def who(spec: str, options: CriticOptions) -> tuple[str, ...]:
-    """What tells critics apart: how one is asked makes no other of it, and a server or a name of the table may hold
-    several models."""
-    return spec, options.model, options.server.url, options.server.model
+    """What tells critics apart: how and where one is asked makes no other of it. The critic `server` alone is whatever
+    answers at its address."""
+    address = spec if is_url(spec) else options.server.url if spec == "server" else ""
+    return "server" if address else spec, options.model, options.server.model, address
 
 
 def voted_critic(spec: str, settings: CriticUse | None = None) -> Voted:

@@ -110,22 +110,38 @@ def test_rounds_are_chosen_and_reported_by_judges_that_compare(tiny_wan_folder: 
     assert "recipes.judges:Brightness" in (folder / "rounds.html").read_text()
 
 
-def test_two_servers_are_two_critics_and_one_is_one(tmp_path: Path) -> None:
+SERVER = "http://127.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
+    ("judge", "held", "same"),
+    [
+        (("server", SERVER, ""), ("server", "http://127.0.0.1:8001/v1", ""), False),
+        (("server", SERVER, ""), ("server", SERVER, "another"), False),
+        (("server", SERVER, ""), ("server", SERVER, ""), True),
+        (("server", SERVER, ""), (SERVER, "", ""), True),
+        (("qwen3-vl-4b", "", ""), ("qwen3-vl-4b", SERVER, ""), True),
+    ],
+)
+def test_critics_are_told_apart_by_model_and_a_bare_server_by_its_address(
+    tmp_path: Path, judge: tuple[str, str, str], held: tuple[str, str, str], same: bool
+) -> None:
+    """The last is one critic, here and behind a server."""
     workspace = make(tmp_path / "ws", "reelign.spriteworld:shipped", JUDGED)
 
-    def plan(port: int, model: str = "") -> object:
-        judge = {"judge": "critic:server", "critic": {"server": {"url": "http://127.0.0.1:8000/v1"}}}
-        server = {"url": f"http://127.0.0.1:{port}/v1", "model": model}
-        scored = {"scorer": "reward:critic", "reward": {"options": {"critic": "server", "options": {"server": server}}}}
-        compared = {"scorer": "critic:server", "critic": {"server": server}}
-        for held in (scored, compared):
-            plan_iteration(workspace.root, judge=judge, selection=held)
-        return True
+    def asked(name: str, url: str, model: str) -> dict[str, Any]:
+        return {"server": {"url": url, "model": model}}
 
-    assert plan(8001)
-    assert plan(8000, "another")
-    with pytest.raises(ReelignError, match="server labels what round 1 trains on, or teaches who does"):
-        plan(8000)
+    labels = {"judge": f"critic:{judge[0]}", "critic": asked(*judge)}
+    options = {"critic": held[0], "options": asked(*held)}
+    scored = {"scorer": "reward:critic", "reward": {"options": options}}
+    compared = {"scorer": f"critic:{held[0]}", "critic": asked(*held)}
+    for each in (scored, compared):
+        if same:
+            with pytest.raises(ReelignError, match=r"labels what round 1 trains on, or teaches who does"):
+                plan_iteration(workspace.root, judge=labels, selection=each)
+        else:
+            plan_iteration(workspace.root, judge=labels, selection=each)
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,18 @@ def _check_judges(settings: IterateSettings, plan: RoundPlan) -> None:
         same = held.asked is None and held.scorer == plan.judge.judge
         if teaches or (same and held.reward.options == plan.judge.reward.options):
             raise ReelignError(
-                f"{held.asked[0] if held.asked else held.scorer} labels what round {plan.number} trains on"
+                f"{_told(held)} labels what round {plan.number} trains on"
                 f"{', or teaches who does' if teaches else ''}, and is {which}.scorer too.",
                 "Choose another judge for one of the two: its own score rises whatever becomes of the videos.",
             )
+
+
+def _told(held: HeldOut) -> str:
+    """A held-out judge by its name, a critic of an address with that."""
+    if held.asked is None:
+        return held.scorer
+    name, *_, address = held.asked
+    return f"{name} at {address}" if address else name
 
 
 def _labels(plan: RoundPlan) -> tuple[str, ...] | None:
