@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from evidence_table import place
 
 from reelign.errors import ReelignError
-from reelign.files import write_text
 
-BEGIN, END = "<!-- critics: begin -->", "<!-- critics: end -->"
 WHAT = {
     "untrained": "the backbone, untrained",
     "verdicts": "trained on verdicts, both orders",
@@ -34,15 +33,12 @@ def write_table(folder: Path, arms: Sequence[str], page: Path) -> None:
     Raises:
         ReelignError: nothing is measured yet, or the page has no markers.
     """
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    put = place(page, "critics")
     found = {arm: results_of(folder, arm) for arm in arms}
     found = {arm: results for arm, results in found.items() if results}
     if not found:
         raise ReelignError(f"{folder} holds no measured arm.", "Run some arms first.")
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    write_text(page, f"{before}\n\n{_head(found)}\n\n{_rows(found)}\n\n{after}")
+    put([_head(found), _rows(found)])
 
 
 def results_of(folder: Path, arm: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,21 @@ def markers(name: str) -> tuple[str, str]:
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
-BEGIN, END = markers("evidence")
 MATCHED = "-matched"
 RESAMPLES = 2000
+
+
+def place(page: Path, name: str) -> Callable[[Sequence[str]], None]:
+    """What puts tables and sentences between the page's markers of this name, in place of what is there.
+
+    Raises:
+        ReelignError: the page has no markers.
+    """
+    text, (begin, end) = page.read_text(), markers(name)
+    if begin not in text or end not in text:
+        raise ReelignError(f"{page} has no place for the table.", f"Put {begin} and {end} where it shall stand.")
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    return lambda parts: write_text(page, "\n\n".join([before, *parts, after]))
 
 
 def write_table(
@@ -43,15 +55,12 @@ def write_table(
     Raises:
         ReelignError: nothing is evaluated yet, or the page has no markers.
     """
-    text, (begin, end) = page.read_text(), markers(name)
-    if begin not in text or end not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {begin} and {end} where it shall stand.")
+    put = place(page, name)
     found = {run: results_of(folder, run) for arm in arms for run in (arm, arm + MATCHED)}
     found = {run: results for run, results in found.items() if results}
     if not found:
         raise ReelignError(f"{folder} holds no evaluated run.", "Run some arms first.")
-    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-    write_text(page, f"{before}\n\n{_head(folder, found, script)}\n\n{_rows(arms, found)}\n\n{after}")
+    put([_head(folder, found, script), _rows(arms, found)])
 
 
 def results_of(folder: Path, run: str) -> dict[int, dict[str, Any]]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from evidence_table import markers
+from evidence_table import place
 
 from reelign.errors import ReelignError
-from reelign.files import write_text
 
 DIMENSIONS = ("VQ", "MQ", "TA")
 SURFACE = "surface-"
@@ -24,9 +23,7 @@ def write_guidance_tables(folder: Path, arms: Mapping[str, str], axis: Sequence[
     Raises:
         ReelignError: nothing is evaluated yet, or the page has no markers.
     """
-    text, (begin, end) = page.read_text(), markers("guidance")
-    if begin not in text or end not in text:
-        raise ReelignError(f"{page} has no place for the tables.", f"Put {begin} and {end} where they shall stand.")
+    put = place(page, "guidance")
     found = {seed.name: results_of(seed) for seed in sorted(folder.glob("seed-*"))}
     found = {seed: results for seed, results in found.items() if results}
     if not found:
@@ -40,8 +37,7 @@ def write_guidance_tables(folder: Path, arms: Mapping[str, str], axis: Sequence[
         _accuracy(folder),
         _searches(folder),
     ]
-    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-    write_text(page, before + "\n\n" + "\n\n".join(part for part in parts if part) + "\n\n" + after)
+    put([part for part in parts if part])
 
 
 def results_of(seed: Path) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import yaml
 from evidence import merged, real_clips
-from evidence_table import RESAMPLES, markers
+from evidence_table import RESAMPLES, place
 from torch import Tensor
 
 from reelign import stages
@@ -34,7 +34,6 @@ from reelign.recipes.rounds.manifest import read_manifest
 from reelign.records.bootstrap import paired_bootstrap
 
 ROUNDS = 3
-BEGIN, END = markers("rounds")
 SETTINGS: dict[str, Any] = {
     "generate": {"candidates": 3},
     "align": {
@@ -128,9 +127,7 @@ def prompt_files(folder: Path, count: int) -> dict[str, Path]:
 
 def write_table(folder: Path, arms: Mapping[str, Arm], page: Path) -> None:
     """Put the table between its markers of the page."""
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    put = place(page, "rounds")
     header = ["arm", "seeds", *(f"round {number}" for number in range(1, ROUNDS + 1)), "kept", "gain of the kept"]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     lines += [row for name, arm in arms.items() if (row := _row(folder, name, arm.what))]
@@ -142,8 +139,7 @@ def write_table(folder: Path, arms: Mapping[str, Arm], page: Path) -> None:
         "captions that nothing else sees; in brackets its 95 % interval over captions, the seeds' videos taken "
         "together. `kept` is the round that the selection panel keeps, seed by seed; 0 is the base."
     )
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    write_text(page, f"{before}\n\n{told}\n\n{table}\n\n{after}")
+    put([told, table])
 
 
 def _row(folder: Path, name: str, what: str) -> list[str]:

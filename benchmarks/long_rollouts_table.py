@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evidence_table import RESAMPLES, markers
+from evidence_table import RESAMPLES, place
 from small_i2v import FRAMES, SEGMENTS, passages
 from small_vjepa import WINDOW
 from torch import Tensor
@@ -19,7 +19,6 @@ from torch import Tensor
 from reelign import stages
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.files import write_text
 from reelign.records import Workspace
 from reelign.records.bootstrap import paired_bootstrap
 from reelign.rewards.vjepa2 import VJEPA2Consistency
@@ -28,7 +27,6 @@ from reelign.video import contact_sheet, read_video
 from reelign.video.long_clips import LongClip
 
 MEASURED = "joints.json"
-BEGIN, END = markers("long rollouts")
 UNITS = {"kick": "px", "turn": "px a frame", "tint": ""}
 SHOWN = 4
 """Prompts in the picture."""
@@ -44,17 +42,13 @@ def write_table(folder: Path, arms: Mapping[str, str], page: Path) -> None:
     Raises:
         ReelignError: nothing is measured yet, or the page has no markers.
     """
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    put = place(page, "long rollouts")
     found = {run: results_of(folder, run) for run in arms}
     found = {run: results for run, results in found.items() if results}
     if not found:
         raise ReelignError(f"{folder} holds no measured run.", "Run some arms first.")
     parts = [_head(folder, found), _models(folder), _rows(folder, arms, found)]
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    body = "\n\n".join(parts)
-    write_text(page, f"{before}\n\n{body}\n\n{after}")
+    put(parts)
 
 
 def results_of(folder: Path, run: str) -> dict[int, dict[str, Any]]:
@@ -153,9 +147,9 @@ def draw_joints(folder: Path, arms: Mapping[str, str], path: Path) -> None:
     window = LongClip(SEGMENTS, FRAMES).over_joints(WINDOW)[-1]
     count = len(next(iter(told.values()))["base"])
     clips, labels = [], []
-    for place in range(0, count, count // SHOWN)[:SHOWN]:
-        rows = [("base", next(iter(told.values()))["base"][place])]
-        rows += [(what, told[run]["aligned"][place]) for run, what in done.items()]
+    for row in range(0, count, count // SHOWN)[:SHOWN]:
+        rows = [("base", next(iter(told.values()))["base"][row])]
+        rows += [(what, told[run]["aligned"][row]) for run, what in done.items()]
         for what, one in rows:
             clips.append(read_video(workspace.video_path(videos[one])).frames[window])
             labels.append(f"{texts[videos[one].prompt_id]}: {what}")

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from evidence_table import RESAMPLES, differences
+from evidence_table import RESAMPLES, differences, place
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.files import write_text
 from reelign.records.bootstrap import paired_bootstrap
 
-BEGIN, END = "<!-- reward gradients: begin -->", "<!-- reward gradients: end -->"
 POINTS = (120, 240, 480, 720, 1440)
 """Reward queries at which runs are compared: the last look within them."""
 
@@ -31,16 +29,12 @@ def write_tables(folder: Path, arms: Mapping[str, tuple[str, bool]], page: Path)
     Raises:
         ReelignError: nothing is evaluated yet, or the page has no markers.
     """
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the tables.", f"Put {BEGIN} and {END} where they shall stand.")
+    put = place(page, "reward gradients")
     done = {run: runs_of(folder, run) for run in arms}
     if not any(done.values()):
         raise ReelignError(f"{folder} holds no evaluated run.", "Run some arms first.")
     parts = [_head(), _ends(arms, done), _curves(arms, done), _hacking(arms, done)]
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    body = "\n\n".join(part for part in parts if part)
-    write_text(page, f"{before}\n\n{body}\n\n{after}")
+    put([part for part in parts if part])
 
 
 def runs_of(folder: Path, run: str) -> list[Path]:

@@ -43,7 +43,7 @@ def test_the_settings_are_valid_and_every_word_of_a_question_is_known(scripts: t
 def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
     table = scripts[1]
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text("before\n<!-- critics: begin -->\nold\n<!-- critics: end -->\nafter\n")
     with pytest.raises(ReelignError, match="holds no measured arm"):
         table.write_table(tmp_path, scripts[0].ARMS, page)
 

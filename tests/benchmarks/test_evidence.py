@@ -61,7 +61,7 @@ def test_arms_are_run_once_compared_at_one_drift_and_tabled(
     settings = script.merged(script.SETTINGS, SMALL)
     script.run_seed(own, 0, arms, settings)
     page = tmp_path / "evidence.md"
-    page.write_text(f"# What was found\n\n{table.BEGIN}\nold\n{table.END}\n\nThe end.\n")
+    page.write_text("# What was found\n\n<!-- evidence: begin -->\nold\n<!-- evidence: end -->\n\nThe end.\n")
     table.write_table(own.parent, {name: arm.what for name, arm in arms.items()}, page)
     text = page.read_text()
     for told in ("| Flow-DPO, β 30 | 1 | **", "| Flow-DPO, β 300 at matched drift |", "| VQ | MQ | TA |", "The end."):

@@ -41,7 +41,7 @@ def test_arms_are_trained_once_and_stand_in_the_page(
     monkeypatch.setattr(evidence, "train_captions", lambda: train_captions()[::18])
     monkeypatch.setattr(evidence, "held_out_captions", lambda: held_out_captions()[::12])
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text("before\n<!-- rewards: begin -->\nold\n<!-- rewards: end -->\nafter\n")
     with pytest.raises(ReelignError, match="holds no measured arm"):
         table.write_table(tmp_path / "rewards", list(evidence.ARMS), page)
     for _ in range(2):

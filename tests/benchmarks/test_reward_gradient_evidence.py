@@ -86,7 +86,7 @@ def finished(folder: Path, run: str, *, truth: list[float], training: list[float
 def test_the_tables_say_what_the_runs_left(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
     table = scripts[1]
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\n{table.END}\nafter")
+    page.write_text("before\n<!-- reward gradients: begin -->\n<!-- reward gradients: end -->\nafter")
     arms = {"k1": ("K = 1", False), "learned": ("learned", True)}
     with pytest.raises(ReelignError, match="holds no evaluated run"):
         table.write_tables(tmp_path, arms, page)
