@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
         "watch": {
             "every": 10,
             "count": 18,
-            "seeds": 2,
+            "seeds": 4,
             "held_out": [TRUE],
             "proxies": ["dynamic-degree", "colour"],
             "batch_size": 36,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reelign.generators.base import Conditioning, Generator, Guidance
+from reelign.generators.unknown_words import warn_of_unknown_words
 from reelign.recipes.sampling import Sampling
 from reelign.training.asked import against, check_images, encode_asked
 from reelign.training.latent_guide import LatentGuide
@@ -34,6 +35,7 @@ class Candidates:
         self._held: dict[int, Conditioning] = {}
         """The parts that the last batch was of."""
         check_images(generator, self.texts)
+        warn_of_unknown_words(generator, [*self.texts, sampling.negative_prompt])
         self.negative = generator.encode_prompts([sampling.negative_prompt])
 
     def sample(self, prompts: list[str], seeds: list[int]) -> Tensor:

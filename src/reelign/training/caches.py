@@ -23,6 +23,7 @@ from reelign.errors import ReelignError
 from reelign.files import whole, write_text
 from reelign.generators.base import Conditioning, Generator, VideoSize
 from reelign.generators.encoders import VAE, encoders, holding, image_encoders, text_encoders
+from reelign.generators.unknown_words import warn_of_unknown_words
 from reelign.records import ImagePrompt
 from reelign.records.schema import content_key
 from reelign.training.asked import Sides, check_images, encode_image, encode_text
@@ -145,6 +146,7 @@ def cached_texts(texts: Sequence[str], generator: Generator, folder: Path) -> Co
 
 
 def _text_rows(texts: Sequence[str], generator: Generator, folder: Path) -> list[Conditioning]:
+    warn_of_unknown_words(generator, texts)
     readers = text_encoders(generator)
     keys = _prompt_keys(texts, generator)
     cache = TensorCache(folder, generator.identity)

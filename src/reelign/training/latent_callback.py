@@ -17,6 +17,7 @@ from reelign.diffusion.samplers import VelocityFunction
 from reelign.errors import ReelignError
 from reelign.generators import GENERATORS
 from reelign.generators.base import Conditioning, Generator, VideoSize
+from reelign.generators.unknown_words import warn_of_unknown_words
 from reelign.naming import named_object
 from reelign.training.asked import check_images, encode_asked
 from reelign.training.latent_guide import LatentGuide
@@ -132,6 +133,7 @@ def pipeline_guide(
     generator = family.variant(index)(own, str(pipeline.config._name_or_path))
     generator.check(size)
     check_images(generator, prompts)
+    warn_of_unknown_words(generator, prompts)
     conditioning = encode_asked(generator, prompts, size)
     guide = LatentGuide(load_latent_reward(latent_reward, generator), weights, settings)
     return PipelineGuide(guide, generator, conditioning, size)
