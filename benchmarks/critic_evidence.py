@@ -105,7 +105,7 @@ def main(folder: Path, options: argparse.Namespace) -> None:
 def backbone_of(own: Path, seed: int, options: argparse.Namespace) -> Path:
     """The seed's backbone, made from nothing or from the one that rewards were trained from."""
     backbone = own / "backbone"
-    if (own / "backbone.json").exists():
+    if (own / "backbone.json").exists() and backbone.exists():
         return backbone
     if options.backbones is None:
         found = small_vlm.pretrain(backbone, seed=seed, tower_steps=options.steps // 2, steps=options.steps)

@@ -106,12 +106,19 @@ def run_seed(folder: Path, seed: int, arms: Mapping[str, Arm], settings: dict[st
     stages.init(folder, prompts=files["train"], held_out=files["report"])
     write_text(folder / "reelign.yaml", yaml.safe_dump(settings, sort_keys=False))
     for name, arm in arms.items():
+        if finished(folder / "runs" / name / "manifest.json"):
+            continue
         print(f"\n== {name}", flush=True)
         real = {"real": str(real_clips(folder))} if arm.anchors.get("real") else {}
         own = merged(arm.settings, {"align": {"anchors": arm.anchors, **real}})
         iterate(folder, run=name, seed=seed, selection={"prompts": str(files["selection"])}, **own)
         for state in folder.glob(f"runs/{name}-*/checkpoints/*/optimiser.pt"):
             state.unlink()  # half of a run's size; a finished round's training is not gone on with
+
+
+def finished(manifest: Path) -> bool:
+    """Whether the base and every round are measured."""
+    return manifest.exists() and len(read_manifest(manifest).get("rounds", ())) > ROUNDS
 
 
 def prompt_files(folder: Path, count: int) -> dict[str, Path]:
@@ -147,9 +154,9 @@ def _row(folder: Path, name: str, what: str) -> list[str]:
     gains: list[list[Tensor]] = [[] for _ in range(ROUNDS + 1)]
     kept: list[int] = []
     for path in sorted(folder.glob(f"seed-*/runs/{name}/manifest.json")):
+        if not finished(path):
+            continue
         whole = read_manifest(path)
-        if len(whole.get("rounds", ())) <= ROUNDS:
-            continue  # the base and every round
         base, *after = (_scores(path.with_name(f"round-{number}") / "report.json") for number in range(ROUNDS + 1))
         for number, scores in enumerate([base, *after]):
             gains[number].append((scores - base).reshape(-1, whole["settings"]["report"]["seeds"]))

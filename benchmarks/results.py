@@ -20,7 +20,7 @@ from reelign.files import whole
 RESULTS = Path(__file__).parent / "results"
 SUFFIXES = (".json", ".jsonl")
 LEFT_OUT = ("cache", "checkpoints", "videos")
-"""Folders that a run makes again, or that are of use only to go on with its training."""
+"""Folders that a run makes again, or that are of use only to go on with its training. So are those with weights."""
 
 
 def main() -> None:
@@ -46,7 +46,11 @@ def keep(folder: Path, archive: Path) -> int:
         ReelignError: there are none.
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and path.is_file()]
-    inside = [path for path in paths if not set(LEFT_OUT) & set(path.relative_to(folder).parts)]
+    inside = [
+        path
+        for path in paths
+        if not set(LEFT_OUT) & set(path.relative_to(folder).parts) and not any(path.parent.glob("*.safetensors"))
+    ]
     if not inside:
         raise ReelignError(f"{folder} holds no numbers.", "Name the folder that the study's script was given.")
     with whole(archive) as beside, tarfile.open(beside, "w:xz", preset=9) as tar:

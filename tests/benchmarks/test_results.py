@@ -17,7 +17,13 @@ KEPT = {
     "seed-0/runs/sharp/evaluation.json": "[1, 2]",
     "seed-0/runs/sharp/watch/step-000010.json": "{}",
 }
-LEFT = ("seed-0/reelign.db", "seed-0/cache/text/manifest.json", "seed-0/runs/sharp/checkpoints/step-000010/state.json")
+LEFT = (
+    "seed-0/reelign.db",
+    "seed-0/cache/text/manifest.json",
+    "seed-0/runs/sharp/checkpoints/step-000010/state.json",
+    "seed-0/runs/sharp/adapter/adapter_config.json",
+    "seed-0/runs/sharp/adapter/adapter_model.safetensors",
+)
 
 
 @pytest.fixture(scope="module")
