@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
 }
 """What the arms share."""
 DPO: dict[str, Any] = {"align": {"objective": {"name": "dpo", "beta": 100}}}
+SLOW: dict[str, Any] = {"align": {**DPO["align"], "trainer": {"learning_rate": 3e-4}}}
 KTO: dict[str, Any] = {
     "answers": "pointwise",
     "judge": {"judge": "critic:reelign.spriteworld.panel:Grader"},
@@ -70,6 +71,7 @@ class Arm:
 
 ARMS = {
     "dpo": Arm("DPO, anchors 0.2 on chosen and 0.1 on real", DPO, {"chosen": 0.2, "real": 0.1}),
+    "dpo-slow": Arm("the same at 0.3 of the rate", SLOW, {"chosen": 0.2, "real": 0.1}),
     "dpo-bare": Arm("DPO, no anchors", DPO, {"chosen": 0.0, "real": 0.0}),
     "kto": Arm("KTO, anchor 0.1 on real", KTO, {"real": 0.1}),
     "kto-bare": Arm("KTO, no anchors", KTO, {"real": 0.0}),
