@@ -50,12 +50,11 @@ def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], t
     def own(share: float | None) -> dict[str, object]:
         pairs = {key: {"mean": share} for key in ("without_ties", "consistent", "swapped", "first")}
         answers = {"unanswered": {"mean": 0.0}, "prompts": {"accuracy": {"wrong": {"mean": share}}}}
+        clips = {"videos": 5, "three_level": {"mean": share}, "answers": {"unanswered": {"mean": 0.25}}}
+        clips["confusion"] = {"good": {"good": 1, "bad": 0}, "normal": {"good": 2, "bad": 1}}
         return {
             "pairs": {name: {**pairs, "pairs": 7, "answers": answers} for name in ("VQ", "MQ", "TA")},
-            "videos": {
-                name: {"videos": 5, "three_level": {"mean": share}, "answers": {"unanswered": {"mean": 0.25}}}
-                for name in ("VQ", "MQ", "TA")
-            },
+            "videos": dict.fromkeys(("VQ", "MQ", "TA"), clips),
         }
 
     for seed, share in ((0, 0.5), (1, 0.75)):
@@ -67,6 +66,7 @@ def test_what_was_measured_stands_in_the_page(scripts: tuple[ModuleType, ...], t
     assert "old" not in text
     assert "2 seeds" in text
     assert "7 pairs and 5 clips" in text
+    assert "the commonest grade has 75.0 / 75.0 / 75.0 of clips" in text
     assert "| trained on verdicts, both orders | 62.5 / 62.5 / 62.5 |" in text
     assert "| 0.0 / 0.0 / 0.0 | 25.0 / 25.0 / 25.0 | 62.5 |" in text
 

@@ -16,6 +16,9 @@ Codes = NDArray[np.int64]
 PRIOR = 1e-3
 """Weight of a standard normal prior on each strength: next to nothing, but a generator that never lost stays finite."""
 
+DECIMALS = 6
+"""Of a strength that the fit can be trusted with."""
+
 _OUTCOME = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
@@ -83,7 +86,8 @@ def arena(
         )
         for code, (name, island) in enumerate(zip(names, _islands(wins), strict=True))
     ]
-    return sorted(found, key=lambda row: (row.island, -row.strength))
+    # Strengths that are equal to what the fit can tell stand by name, and not by the last bits of one machine.
+    return sorted(found, key=lambda row: (row.island, -round(row.strength, DECIMALS), row.generator))
 
 
 def _table(a: Codes, b: Codes, outcome: Floats, count: int) -> Floats:
