@@ -27,9 +27,9 @@ from small_vlm import CLIPS, POSITIONS, pretrain
 from reelign import reward_stages
 from reelign.diffusion.seeds import generator_from
 from reelign.files import write_text
-from reelign.recipes.reward.calibration import accuracy_with_ties, accuracy_without_ties, best_threshold
 from reelign.recipes.reward.data import RewardData, workspace_reward_data
 from reelign.records import Workspace
+from reelign.records.ranking_accuracy import best_threshold, with_ties_by_pair, without_ties_by_pair
 from reelign.rewards.videoreward import VideoReward
 from reelign.spriteworld import judges
 from reelign.spriteworld.prompts import held_out_captions, parse, train_captions
@@ -110,16 +110,16 @@ def measure(workspace: Workspace, reward: Path) -> dict[str, Any]:
     }
     found: dict[str, Any] = {"dimensions": {}, "pairs": len(data)}
     for column, name in enumerate(DIMENSIONS):
-        labels = data.labels[:, column].double().numpy()
+        labels = data.labels[:, column]
         own, best = differences(data, scores[name]), differences(data, true[name])
         found["dimensions"][name] = {
-            "without_ties": accuracy_without_ties(own, labels),
-            "with_ties": accuracy_with_ties(own, labels, thresholds[name]),
-            "ceiling_without_ties": accuracy_without_ties(best, labels),
-            "ceiling_with_ties": accuracy_with_ties(best, labels, best_threshold(best, labels)),
-            "tie_share": float((labels == 0).mean()),
-            "ties_below_decided": below(np.abs(own), labels),
-            "ceiling_ties_below_decided": below(np.abs(best), labels),
+            "without_ties": float(without_ties_by_pair(own, labels).nanmean()),
+            "with_ties": float(with_ties_by_pair(own, labels, thresholds[name]).nanmean()),
+            "ceiling_without_ties": float(without_ties_by_pair(best, labels).nanmean()),
+            "ceiling_with_ties": float(with_ties_by_pair(best, labels, best_threshold(best, labels)).nanmean()),
+            "tie_share": float((labels == 0).double().mean()),
+            "ties_below_decided": below(own.abs(), labels),
+            "ceiling_ties_below_decided": below(best.abs(), labels),
         }
     shown = {video.id: video.settings["shown"] for video in workspace.videos("held_out")}
     fits = (parse(prompts) == torch.tensor([shown[clip.name] for clip in data.clips])).all(dim=1)
@@ -128,19 +128,19 @@ def measure(workspace: Workspace, reward: Path) -> dict[str, Any]:
     return found
 
 
-def differences(data: RewardData, scores: torch.Tensor) -> np.ndarray:
-    """(N,) of a's score less b's."""
-    values = scores.double().numpy()
-    pairs = data.pairs.numpy()
-    return values[pairs[:, 0]] - values[pairs[:, 1]]
+def differences(data: RewardData, scores: torch.Tensor) -> torch.Tensor:
+    """(N,) of a's score less b's, float64."""
+    first, second = data.pairs.T
+    return scores.double()[first] - scores.double()[second]
 
 
-def below(sizes: np.ndarray, labels: np.ndarray) -> float:
+def below(sizes: torch.Tensor, labels: torch.Tensor) -> float:
     """How often a tie has a smaller difference than a decided pair; a half is chance, 1 is perfect."""
-    ties, decided = sizes[labels == 0], sizes[np.abs(labels) == 1]
+    ties, decided = sizes[labels == 0], sizes[labels.abs() == 1]
     if not (len(ties) and len(decided)):
         return math.nan
-    return float((ties[:, None] < decided[None]).mean() + 0.5 * (ties[:, None] == decided[None]).mean())
+    closer, equal = ties[:, None] < decided, ties[:, None] == decided
+    return float((closer.double() + 0.5 * equal.double()).mean())
 
 
 def gate(data: RewardData, scores: np.ndarray, fits: np.ndarray) -> float:

@@ -11,10 +11,10 @@ from torch import Tensor
 from reelign.evaluation.critic_answers import Answer, Question, counts
 from reelign.evaluation.critic_plan import Plan
 from reelign.evaluation.critic_results import Answers, Certain, PairAnswers, Sensitivity, VideoAnswers
-from reelign.evaluation.ranking_accuracy import NAN, with_ties_by_pair, without_ties_by_pair
 from reelign.evaluation.ranking_correlation import correlation
 from reelign.evaluation.ranking_intervals import Mean
 from reelign.records.bootstrap import Interval
+from reelign.records.ranking_accuracy import NAN, with_ties_by_pair, without_ties_by_pair
 
 GRADES = {1.0: "good", 0.5: "normal", 0.0: "bad"}
 CERTAIN = (0.6, 0.7, 0.8, 0.9, 0.95)

@@ -12,15 +12,15 @@ from reelign.diffusion.seeds import generator_from
 from reelign.evaluation.feedback_data import JudgedPair
 from reelign.evaluation.feedback_results import Accuracy, Calibrated, MeasureSettings, ModelPair
 from reelign.evaluation.feedback_scores import Scores
-from reelign.evaluation.ranking_accuracy import (
+from reelign.evaluation.ranking_bias import longer
+from reelign.evaluation.ranking_intervals import Mean
+from reelign.records.ranking_accuracy import (
     best_threshold,
     published_with_ties_by_pair,
     published_without_ties_by_pair,
     with_ties_by_pair,
     without_ties_by_pair,
 )
-from reelign.evaluation.ranking_bias import longer
-from reelign.evaluation.ranking_intervals import Mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reelign.evaluation.ranking_accuracy import without_ties_by_pair
 from reelign.evaluation.ranking_intervals import Mean
 from reelign.records.bootstrap import Interval
+from reelign.records.ranking_accuracy import without_ties_by_pair
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from torch import Tensor
 
 from reelign.recipes.reward.watch import Scored
+from reelign.records.ranking_accuracy import best_threshold
 
-Floats = NDArray[np.float64]
 LARGEST = 1e3
 """Of temperature's inverse and of θ: pairs that are all ranked right would have them infinite."""
 
@@ -29,7 +30,7 @@ class Calibration:
     theta: float
     """Rao and Kupper's θ, 1 where the calibration pairs hold no tie."""
     tie_threshold: float
-    """Differences of at most this size are ties; negative: nothing is. It has the most verdicts right, ties counted."""
+    """Differences of at most this size are ties. It has the most verdicts right, ties counted."""
     pairs: int
     """Fitted on so many."""
 
@@ -37,14 +38,14 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(differences: Floats, labels: Floats) -> Calibration | None:
+def calibrate(differences: Tensor, labels: Tensor) -> Calibration | None:
     """Fit one dimension; None where no pair is decided.
 
     Args:
         differences: (N,) of a's normalised score less b's.
         labels: (N,) 1, -1, 0; NaN is passed over.
     """
-    there = ~np.isnan(labels)
+    there = ~labels.isnan()
     differences, labels = differences[there], labels[there]
     if not (labels != 0).any():
         return None
@@ -54,20 +55,21 @@ def calibrate(differences: Floats, labels: Floats) -> Calibration | None:
     )
 
 
-def fit_rao_kupper(differences: Floats, labels: Floats) -> tuple[float, float]:
+def fit_rao_kupper(differences: Tensor, labels: Tensor) -> tuple[float, float]:
     """The scale s and θ under which the labels are likeliest, with s·d for the difference of the merits.
 
     The negative log-likelihood of Rao and Kupper's model (see `bradley_terry_ties_loss`) is convex in s and log θ;
     without ties θ is 1 and the model Bradley and Terry's. Both end at 1000 where the pairs would have them infinite.
     """
-    ties = labels == 0
+    d, said = differences.double().numpy(), labels.numpy()
+    ties = said == 0
 
-    def surprise(values: Floats) -> float:
+    def surprise(values: NDArray[np.float64]) -> float:
         scale, log_theta = float(values[0]), float(values[1])
-        a = np.logaddexp(0, log_theta - scale * differences)
-        b = np.logaddexp(0, log_theta + scale * differences)
+        a = np.logaddexp(0, log_theta - scale * d)
+        b = np.logaddexp(0, log_theta + scale * d)
         tie = a + b - (math.log(math.expm1(2 * log_theta)) if log_theta > 0 else 0.0)
-        return float(np.where(labels > 0, a, np.where(labels < 0, b, tie)).mean())
+        return float(np.where(said > 0, a, np.where(said < 0, b, tie)).mean())
 
     widest = (1e-6, math.log(LARGEST)) if ties.any() else (0.0, 0.0)
     start = np.array([1.0, min(widest[1], 0.5)])
@@ -75,36 +77,8 @@ def fit_rao_kupper(differences: Floats, labels: Floats) -> tuple[float, float]:
     return float(found.x[0]), math.exp(float(found.x[1]))
 
 
-def best_threshold(differences: Floats, labels: Floats) -> float:
-    """The threshold on |d| with the most verdicts right, ties counted (Deutsch et al. 2023, arXiv:2305.14324).
-
-    Candidates are "nothing is a tie" and the middles between neighbouring |d|, so that equal differences fall on one
-    side; of several with as many right the smallest.
-    """
-    sizes = np.unique(np.abs(differences))
-    middles = [*(sizes[:-1] + sizes[1:]) / 2, sizes[-1]]
-    found = max([-1.0, *middles], key=lambda each: (accuracy_with_ties(differences, labels, each), -each))
-    return float(found)
-
-
-def accuracy_with_ties(differences: Floats, labels: Floats, threshold: float) -> float:
-    """Share of verdicts that are the labels, where differences of at most the threshold say tie."""
-    said = np.where(np.abs(differences) <= threshold, 0.0, np.sign(differences))
-    # An exact difference of 0 that is no tie has no side; half of it is right.
-    undecided = (said == 0) & (np.abs(differences) > threshold)
-    return float(np.where(undecided, 0.5 * (labels != 0), said == labels).mean())
-
-
-def accuracy_without_ties(differences: Floats, labels: Floats) -> float:
-    """Share of the decided pairs that are ordered as their label; equal scores count half; NaN without any."""
-    decided = np.abs(labels) == 1
-    if not decided.any():
-        return math.nan
-    return float((0.5 + 0.5 * np.sign(differences[decided] * labels[decided])).mean())
-
-
-def differences_of(scored: Scored, mean: Floats, std: Floats) -> tuple[Floats, Floats]:
-    """(N, D) differences of normalised scores, a less b, and labels."""
-    rewards = (scored.rewards.double().numpy() - mean) / std
-    pairs = scored.batch.pairs.numpy()
-    return rewards[pairs[:, 0]] - rewards[pairs[:, 1]], scored.batch.labels.double().numpy()
+def differences_of(scored: Scored, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) differences of normalised scores, a less b, and labels; float64."""
+    rewards = (scored.rewards.double() - mean) / std
+    first, second = scored.batch.pairs.T
+    return rewards[first] - rewards[second], scored.batch.labels.double()

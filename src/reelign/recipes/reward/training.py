@@ -14,13 +14,7 @@ from torch import Tensor
 from reelign.errors import ReelignError
 from reelign.files import write_text
 from reelign.objectives.ranking import ScoreRegression
-from reelign.recipes.reward.calibration import (
-    Calibration,
-    accuracy_with_ties,
-    accuracy_without_ties,
-    calibrate,
-    differences_of,
-)
+from reelign.recipes.reward.calibration import Calibration, calibrate, differences_of
 from reelign.recipes.reward.card import RewardNumbers, write_reward_card
 from reelign.recipes.reward.clips import ClipStore
 from reelign.recipes.reward.data import RewardData
@@ -30,6 +24,7 @@ from reelign.recipes.reward.step import RewardStep
 from reelign.recipes.reward.stream import RewardStream
 from reelign.recipes.reward.watch import HeldOutRanking, Scored, ranking_look, score_pairs
 from reelign.recipes.run_config import check_claim, claim_run
+from reelign.records.ranking_accuracy import with_ties_by_pair, without_ties_by_pair
 from reelign.rewards.loading import device_and_dtype
 from reelign.rewards.qwen_vl_weights import fetch_folder
 from reelign.rewards.videoreward import save_reward
@@ -244,7 +239,7 @@ def _measure(
     def scored(data: RewardData) -> Scored | None:
         return score_pairs(model, data, store, batch_size=size) if len(data) else None
 
-    mean, std = (torch.tensor(each).double().numpy() for each in (model.settings.mean, model.settings.std))
+    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (model.settings.mean, model.settings.std))
     fitted: dict[str, Calibration] = {}
     if (own := scored(calibration)) is not None:
         differences, labels = differences_of(own, mean, std)
@@ -256,11 +251,11 @@ def _measure(
     if (own := scored(held_out)) is not None:
         differences, labels = differences_of(own, mean, std)
         for column, name in enumerate(held_out.dimensions):
-            there = ~torch.from_numpy(labels[:, column]).isnan().numpy()
+            there = ~labels[:, column].isnan()
             told = differences[there, column], labels[there, column]
-            without[name] = accuracy_without_ties(*told)
-            if name in fitted and len(told[1]):
-                with_ties[name] = accuracy_with_ties(*told, fitted[name].tie_threshold)
+            without[name] = float(without_ties_by_pair(*told).nanmean())
+            if name in fitted and there.any():
+                with_ties[name] = float(with_ties_by_pair(*told, fitted[name].tie_threshold).nanmean())
     return {"calibration": fitted, "without_ties": without, "with_ties": with_ties}
 
 

@@ -9,7 +9,7 @@ import torch
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.evaluation.ranking_accuracy import (
+from reelign.records.ranking_accuracy import (
     best_threshold,
     published_with_ties_by_pair,
     published_without_ties_by_pair,
