@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 import yaml
+from evidence_table import place
 from feedback_oracles import NoisyTruth, StillTruth, Truth
 
 from reelign import stages
@@ -33,7 +34,6 @@ from reelign.evaluation.feedback_measures import measure
 from reelign.evaluation.feedback_published import RANKING, RANKING_SOURCE
 from reelign.evaluation.feedback_results import MeasureSettings, Ranking
 from reelign.evaluation.feedback_scores import ScoreFile, score_candidates
-from reelign.files import write_text
 from reelign.records import Judgement, Workspace
 from reelign.records.bootstrap import Interval
 from reelign.rewards import Reward, open_reward
@@ -41,7 +41,6 @@ from reelign.spriteworld import judges
 from reelign.spriteworld.people import NAMES
 from reelign.video import read_video
 
-BEGIN, END = "<!-- sources: begin -->", "<!-- sources: end -->"
 CANDIDATES, PEOPLE, SHARPNESS = 8, 5, 12.0
 """Of a group; who choose; a person's log-odds of a perfect video against a worthless one, as in `people.Person`."""
 DIMENSIONS = ("overall", *judges.DIMENSIONS)
@@ -139,13 +138,10 @@ def choose(workspace: Workspace) -> None:
 
 def write_table(workspace: Workspace, rows: Sequence[Source], page: Path) -> None:
     """Score all candidates with all sources, and put the table into the page."""
-    text = page.read_text()
-    if BEGIN not in text or END not in text:
-        raise ReelignError(f"{page} has no place for the table.", f"Put {BEGIN} and {END} where it shall stand.")
+    put = place(page, "sources")
     feedback = workspace_feedback(workspace)
     found = [(source, ranked(workspace, feedback, source)) for source in rows]
-    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
-    write_text(page, f"{before}\n\n{head(feedback)}\n\n{table(found)}\n\n{after}")
+    put([head(feedback), table(found)])
 
 
 def ranked(workspace: Workspace, feedback: Feedback, source: Source) -> dict[str, Ranking]:

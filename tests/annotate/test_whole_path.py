@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 import reelign
+from benchmark_scripts import benchmark
 from cli.process import succeed
 from reelign.diffusion.seeds import generator_from
 from reelign.generators import resolve_model
@@ -21,19 +21,14 @@ from reelign.records import Workspace
 from reelign.spriteworld.people import Person, people
 from reelign.video import read_video
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SETTINGS = "\nannotate: {judges_per_item: 3, gold_rate: 0, repeat_rate: 0}\n"
 OPTIONS = {"a": "left_clearly", "tie": "same", "b": "right_clearly"}
 
 
 @pytest.fixture
-def load() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import annotate_load
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return annotate_load
+def load() -> Iterator[ModuleType]:
+    with benchmark("annotate_load") as (found,):
+        yield found
 
 
 @pytest.fixture

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from benchmark_scripts import benchmark
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import annotate_load
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return annotate_load
+def script() -> Iterator[ModuleType]:
+    with benchmark("annotate_load") as (found,):
+        yield found
 
 
 def test_a_killed_server_loses_nothing_that_it_acknowledged(script: ModuleType, tmp_path: Path) -> None:

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_scripts import benchmark
 from reelign.config import resolve
 from reelign.critics.formats import Plain
 from reelign.critics.writing import Written
 from reelign.errors import ReelignError
 from reelign.recipes.critic.settings import CriticSettings
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import critic_evidence
-        import critic_evidence_table
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return critic_evidence, critic_evidence_table
+def scripts() -> Iterator[tuple[ModuleType, ...]]:
+    with benchmark("critic_evidence", "critic_evidence_table") as found:
+        yield found
 
 
 def test_the_settings_are_valid_and_every_word_of_a_question_is_known(scripts: tuple[ModuleType, ...]) -> None:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from benchmark_scripts import benchmark
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("decode_memory")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def script() -> Iterator[ModuleType]:
+    with benchmark("decode_memory") as (found,):
+        yield found
 
 
 def test_reverse_holds_one_piece_whatever_the_number_of_frames(script: ModuleType) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from benchmark_scripts import benchmark
 from cli.workspaces import HELD_OUT, TRAIN
 from reelign import stages
 from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "generate": {"candidates": 3, "num_inference_steps": 2, "num_frames": 5},
     "align": {"batch_size": 4, "lora": {"rank": 2, "alpha": 2}, "trainer": {"steps": 4, "checkpoint_every": 2}},
@@ -25,14 +25,9 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import evidence
-        import evidence_table
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return evidence, evidence_table
+def scripts() -> Iterator[tuple[ModuleType, ...]]:
+    with benchmark("evidence", "evidence_table") as found:
+        yield found
 
 
 def workspace(folder: Path) -> Path:

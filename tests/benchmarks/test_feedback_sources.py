@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from benchmark_scripts import benchmark
 from evaluation.judged_world import make_clips
 from reelign.errors import ReelignError
 from reelign.evaluation.ranking_groups import chance_reciprocal_rank
@@ -16,18 +17,13 @@ from reelign.records import Video, Workspace
 from reelign.spriteworld import judges
 from reelign.video import read_video
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PROMPTS = 6
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import feedback_sources
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return feedback_sources
+def script() -> Iterator[ModuleType]:
+    with benchmark("feedback_sources") as (found,):
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +68,7 @@ def test_the_table_puts_the_judges_over_the_rest_and_the_papers_rows_beside(
     script: ModuleType, workspace: Workspace, tmp_path: Path
 ) -> None:
     page = tmp_path / "evidence.md"
-    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
+    page.write_text("before\n<!-- sources: begin -->\nold\n<!-- sources: end -->\nafter\n")
     script.write_table(workspace, script.sources(), page)
     text = page.read_text()
     assert text.startswith("before\n")
@@ -85,8 +81,9 @@ def test_the_table_puts_the_judges_over_the_rest_and_the_papers_rows_beside(
     assert mrr["true judges"] > mrr["one more person"] > mrr["chance"]
     assert mrr["true judges"] > mrr["true judges of single frames"]
     assert mrr["HPSv2 (published)"] == 46.3
+    page.write_text("no markers")
     with pytest.raises(ReelignError, match="no place for the table"):
-        script.write_table(workspace, [], Path(__file__))
+        script.write_table(workspace, [], page)
 
 
 def test_still_frames_know_no_motion(script: ModuleType, workspace: Workspace) -> None:

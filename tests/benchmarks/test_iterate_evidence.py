@@ -4,28 +4,21 @@ round that was kept."""
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_scripts import benchmark
 from reelign.opening import resolve_section
 from reelign.recipes.rounds.settings import IterateSettings
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import iterate_evidence
-
-        yield iterate_evidence
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    with benchmark("iterate_evidence") as (found,):
+        yield found
 
 
 def rounds(seed: Path, *, run: str, gains: list[float], kept: int) -> None:

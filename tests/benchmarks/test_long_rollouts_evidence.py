@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from benchmark_scripts import benchmark
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, resolve_section
 from reelign.recipes.reward_gradient.settings import RewardGradientSettings
@@ -20,22 +21,12 @@ from reelign.spriteworld.prompts import held_out_captions, parse
 from reelign.spriteworld.reward import SpriteReward
 from reelign.video.long_clips import LongClip
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> dict[str, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import long_measures
-        import long_rollouts_evidence
-        import long_rollouts_table
-        import small_i2v
-        import small_vjepa
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    found = (long_measures, long_rollouts_evidence, long_rollouts_table, small_i2v, small_vjepa)
-    return {module.__name__: module for module in found}
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    names = ("long_measures", "long_rollouts_evidence", "long_rollouts_table", "small_i2v", "small_vjepa")
+    with benchmark(*names) as found:
+        yield dict(zip(names, found, strict=True))
 
 
 def test_every_arm_has_valid_settings(scripts: dict[str, ModuleType]) -> None:

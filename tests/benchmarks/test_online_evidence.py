@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from benchmark_scripts import benchmark
 from cli.workspaces import HELD_OUT, TRAIN
 from reelign import stages
 from reelign.opening import resolve_section
 from reelign.recipes.online.settings import OnlineSettings
 from reelign.spriteworld.prompts import train_captions
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SMALL = {
     "generate": {"num_inference_steps": 2, "num_frames": 5},
     "align": {
@@ -33,13 +32,8 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import online_evidence
-
-        yield online_evidence
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    with benchmark("online_evidence") as (found,):
+        yield found
 
 
 def test_every_arm_has_valid_settings(script: ModuleType) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_scripts import benchmark
 from reelign.errors import ReelignError
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KEPT = {
     "seed-0/costs.jsonl": '{"seconds": 3}\n',
     "seed-0/runs/sharp/evaluation.json": "[1, 2]",
@@ -28,13 +27,8 @@ LEFT = (
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import results
-
-        yield results
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    with benchmark("results") as (found,):
+        yield found
 
 
 @pytest.fixture

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import re
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_scripts import benchmark
 from reelign.config import resolve
 from reelign.errors import ReelignError
 from reelign.recipes.reward.settings import RewardSettings
 from reelign.spriteworld.prompts import held_out_captions, train_captions
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import reward_evidence
-        import reward_evidence_table
-        import reward_step
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return reward_evidence, reward_evidence_table, reward_step
+def scripts() -> Iterator[tuple[ModuleType, ...]]:
+    with benchmark("reward_evidence", "reward_evidence_table", "reward_step") as found:
+        yield found
 
 
 def test_every_arm_is_valid_settings(scripts: tuple[ModuleType, ...]) -> None:

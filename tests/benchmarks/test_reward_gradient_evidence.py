@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,25 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from benchmark_scripts import benchmark
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS, resolve_section
 from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.rewards import Reward
 from reelign.spriteworld.world import sample_mix
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import reward_gradient_evidence
-        import reward_gradient_table
-        import small_reward
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return reward_gradient_evidence, reward_gradient_table, small_reward
+def scripts() -> Iterator[tuple[ModuleType, ...]]:
+    with benchmark("reward_gradient_evidence", "reward_gradient_table", "small_reward") as found:
+        yield found
 
 
 def test_every_arm_has_valid_settings(scripts: tuple[ModuleType, ...]) -> None:

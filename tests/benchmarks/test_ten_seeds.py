@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,23 +11,17 @@ from typing import Any
 
 import pytest
 
+from benchmark_scripts import benchmark
 from cli.process import reelign
 from cli.workspaces import HELD_OUT, SETTINGS, TRAIN
 from reelign.errors import ReelignError
 from reelign.opening import SECTIONS
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import ten_seeds
-        import ten_seeds_table
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return ten_seeds, ten_seeds_table
+def scripts() -> Iterator[tuple[ModuleType, ...]]:
+    with benchmark("ten_seeds", "ten_seeds_table") as found:
+        yield found
 
 
 class Commands:

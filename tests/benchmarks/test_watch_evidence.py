@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark_scripts import benchmark
 from evaluation.watched_runs import watched_run
 from reelign.opening import resolve_section
 from reelign.recipes.online.settings import OnlineSettings
 from reelign.spriteworld.prompts import train_captions
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import watch_evidence
-
-        yield watch_evidence
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    with benchmark("watch_evidence") as (found,):
+        yield found
 
 
 def test_every_arm_has_valid_settings(script: ModuleType) -> None:
