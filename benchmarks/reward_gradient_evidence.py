@@ -26,7 +26,8 @@ from typing import Any
 import torch
 import yaml
 from evidence import HEADLINE, SCREENED, merged, real_clips
-from reward_gradient_table import write_tables
+from reward_gradient_plot import draw
+from reward_gradient_table import CANDIDATES, write_tables
 from small_reward import fit
 
 from reelign import stages
@@ -138,7 +139,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path, help="other training prompts than the small world's")
     parser.add_argument("--held-out", type=Path, help="other held-out prompts")
     parser.add_argument("--settings", type=Path, help="YAML over what the arms share, for a smaller trial")
-    parser.add_argument("--page", type=Path, default=Path("docs/evidence.md"), help="written between its markers")
+    parser.add_argument(
+        "--page", type=Path, default=Path("docs/evidence.md"), help="written between its markers; images/ beside it"
+    )
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
     arms = {name: ARMS[name] for name in (given.arms.split(",") if given.arms else ARMS)}
@@ -149,7 +152,9 @@ def main() -> None:
             folder = given.folder / f"seed-{seed}"
             stages.init(folder, prompts=given.prompts, held_out=given.held_out)
             run_seed(folder, seed, arms, merged(SETTINGS, changed))
-        write_tables(given.folder, {name: (arm.what, arm.learned) for name, arm in arms.items()}, given.page)
+        named = {name: (arm.what, arm.learned) for name, arm in arms.items()}
+        write_tables(given.folder, named, given.page)
+        draw(given.folder, named, given.page.parent / "images" / "reward-gradients.png")
     except ReelignError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -190,6 +195,8 @@ def judged(folder: Path, seed: int) -> None:
     stages.generate(folder, seed=seed)
     if not Workspace.open(folder).judgements():
         stages.judge(folder, judge=f"reward:{TRUE}", reward={"dimensions": ["overall"]}, seed=seed)
+    videos = Workspace.open(folder).videos("train", "")
+    write_text(folder / CANDIDATES, json.dumps({"judged": len(videos)}))
 
 
 def learned_reward(folder: Path, seed: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from evidence_table import RESAMPLES, differences, place
 
 from reelign.diffusion.seeds import generator_from
 from reelign.errors import ReelignError
-from reelign.records.bootstrap import paired_bootstrap
+from reelign.records.bootstrap import Interval, paired_bootstrap
 
+CANDIDATES = "candidates.json"
+"""In a seed's folder: how many videos were judged for the runs that learn from finished ones."""
 POINTS = (120, 240, 480, 720, 1440)
 """Reward queries at which runs are compared: the last look within them."""
 
@@ -43,9 +46,10 @@ def runs_of(folder: Path, run: str) -> list[Path]:
 
 
 def looks(run: Path) -> list[dict[str, float]]:
-    """Of each look: `queries` and `seconds` so far, and the `truth` and the `training` reward above the base's.
+    """Of each look: `step`, `queries` and `seconds` so far, and the `truth` and the `training` reward above the base's.
 
-    A run without looks, such as offline DPO's, has none.
+    The seconds are those of training: a step's are taken before the look behind it. A run without looks, such as
+    offline DPO's, has none.
     """
     base = run / "watch" / "base.json"
     if not base.exists():
@@ -55,7 +59,6 @@ def looks(run: Path) -> list[dict[str, float]]:
     for line in (run / "metrics.jsonl").read_text().splitlines():
         told = json.loads(line)
         seconds += told["seconds"]
-        seen = {name.rpartition("/")[2]: value for name, value in told.items() if name.startswith("watch/")}
         truth = next((told[name] for name in told if name in TRUTHS), None)
         if truth is None:
             continue
@@ -64,8 +67,9 @@ def looks(run: Path) -> list[dict[str, float]]:
         queries = told.get("reward/queries", told.get("online/candidates", float("nan")))
         found.append(
             {
+                "step": told["step"],
                 "queries": queries,
-                "seconds": seconds - seen.get("seconds", 0.0),
+                "seconds": seconds,
                 "truth": truth - first["truth"],
                 "training": training - first["training"],
             }
@@ -97,31 +101,54 @@ def _head() -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a run, the mean over its seeds."""
+
+    queries: float
+    """Videos that the reward scored."""
+    seconds: float
+    """Of training; where it learns from finished candidates, of making and judging them too."""
+
+
+def cost(folders: Sequence[Path]) -> Cost:
+    """What the runs in these folders, one of each seed, took."""
+    found = []
+    for each in folders:
+        told = [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
+        seconds = sum(line["seconds"] for line in told)
+        queries = told[-1].get("reward/queries", told[-1].get("online/candidates"))
+        if queries is None:
+            queries, before = _candidates(each.parent.parent)
+            seconds += before
+        found.append((queries, seconds))
+    queries, seconds = (sum(each) / len(found) for each in zip(*found, strict=True))
+    return Cost(queries, seconds)
+
+
+def _candidates(seed: Path) -> tuple[int, float]:
+    """How many videos of the base were judged in a seed's workspace, and the seconds of making and judging them."""
+    count: int = json.loads((seed / CANDIDATES).read_text())["judged"]
+    stages = [json.loads(line) for line in (seed / "costs.jsonl").read_text().splitlines()]
+    return count, sum(each["seconds"] for each in stages if each["stage"] in ("generate", "judge"))
+
+
+def gain(folders: Sequence[Path], split: str) -> Interval:
+    """The change of the true mean score on prompts of a split, the videos of the runs in these folders together."""
+    results: list[dict[str, Any]] = [json.loads((each / f"evaluation-{split}.json").read_text()) for each in folders]
+    pooled = torch.cat([differences(result, "mean") for result in results], dim=1)
+    return paired_bootstrap(pooled, resamples=RESAMPLES, generator=generator_from(0, "reward gradients", split))
+
+
 def _ends(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Path]]) -> str:
     rows = [["arm", "seeds", "queries", "minutes", "unseen prompts", "trained prompts"]]
     for run, folders in done.items():
         if folders:
-            queries, minutes = _cost(folders)
-            gains = [_gain(folders, split) for split in ("held_out", "train")]
-            rows.append([arms[run][0], str(len(folders)), queries, minutes, *gains])
+            spent = cost(folders)
+            gains = (gain(folders, split) for split in ("held_out", "train"))
+            told = (f"{each.mean:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in gains)
+            rows.append([arms[run][0], str(len(folders)), f"{spent.queries:.0f}", f"{spent.seconds / 60:.1f}", *told])
     return _table(rows, left=1)
-
-
-def _cost(folders: Sequence[Path]) -> tuple[str, str]:
-    lines = [(each / "metrics.jsonl").read_text().splitlines() for each in folders]
-    told = [json.loads(each[-1]) for each in lines]
-    counts = [each.get("reward/queries", each.get("online/candidates")) for each in told]
-    spent = [sum(json.loads(line)["seconds"] for line in each) / 60 for each in lines]
-    known = [each for each in counts if each is not None]
-    queries = f"{sum(known) / len(known):.0f}" if known else "its candidates"
-    return queries, f"{sum(spent) / len(spent):.1f}"
-
-
-def _gain(folders: Sequence[Path], split: str) -> str:
-    results: list[dict[str, Any]] = [json.loads((each / f"evaluation-{split}.json").read_text()) for each in folders]
-    pooled = torch.cat([differences(result, "mean") for result in results], dim=1)
-    found = paired_bootstrap(pooled, resamples=RESAMPLES, generator=generator_from(0, "reward gradients", split))
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def _curves(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Path]]) -> str:
@@ -137,11 +164,11 @@ def _curves(arms: Mapping[str, tuple[str, bool]], done: Mapping[str, Sequence[Pa
 
 
 def _at(seen: Sequence[Sequence[Mapping[str, float]]], point: int) -> str:
-    """The mean over seeds of the last look within so many queries; nothing for a run that ended before half of them."""
+    """The mean over seeds of the last look within so many queries; nothing for runs that ended before."""
     values = []
     for own in seen:
         within = [look for look in own if look["queries"] <= point]
-        if within and own[-1]["queries"] >= point / 2:
+        if within and own[-1]["queries"] >= point:
             values.append(within[-1]["truth"])
     return f"{sum(values) / len(values):+.3f}" if values else "–"
 

@@ -21,7 +21,9 @@ from reelign.spriteworld.world import sample_mix
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[tuple[ModuleType, ...]]:
-    with benchmark("reward_gradient_evidence", "reward_gradient_table", "small_reward") as found:
+    with benchmark(
+        "reward_gradient_evidence", "reward_gradient_table", "reward_gradient_plot", "small_reward"
+    ) as found:
         yield found
 
 
@@ -41,7 +43,7 @@ def test_every_arm_has_valid_settings(scripts: tuple[ModuleType, ...]) -> None:
 
 
 def test_the_small_reward_learns_opens_and_has_a_gradient(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
-    small = scripts[2]
+    small = scripts[3]
     videos, prompts, *_ = sample_mix(10, torch.Generator().manual_seed(0))
     correlation = small.fit(videos, prompts, torch.linspace(0, 1, 10), tmp_path / "reward.safetensors", steps=2)
     assert -1 <= correlation <= 1
@@ -92,7 +94,30 @@ def test_the_tables_say_what_the_runs_left(scripts: tuple[ModuleType, ...], tmp_
     # 100 steps of 8 videos and 3 s.
     assert "| K = 1 | 1 | 800 | 5.0 | +0.100 [+0.100, +0.100] | +0.200 [+0.200, +0.200] |" in text
     # A look is 160 queries: none within 120, one within 240, three within 480: 0.65 less 0.5; 800 are all.
-    assert "| K = 1 | – | +0.050 | +0.150 | +0.200 | +0.250 |" in text
+    assert "| K = 1 | – | +0.050 | +0.150 | +0.200 | – |" in text
     assert "| learned | +1.000 | +0.100 | 2.0 of 3 looks | -0.100 |" in text
     table.write_tables(tmp_path, arms, page)
     assert page.read_text().count("+1.000") == 1
+
+
+def test_candidates_count_as_queries_and_their_making_as_cost(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
+    finished(tmp_path, "offline-dpo", truth=[0.0], training=[0.6], name="overall")
+    seed = tmp_path / "seed-0"
+    own = seed / "runs" / "offline-dpo"
+    (own / "metrics.jsonl").write_text('{"step": 1, "seconds": 60.0}\n{"step": 2, "seconds": 60.0}\n')
+    (seed / scripts[1].CANDIDATES).write_text('{"judged": 648}')
+    costs = [{"stage": "generate", "seconds": 100.0}, {"stage": "judge", "seconds": 20.0}]
+    costs += [{"stage": "evaluate", "seconds": 999.0}]
+    (seed / "costs.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in costs))
+    found = scripts[1].cost([own])
+    assert (found.queries, found.seconds) == (648, 240)
+
+
+def test_a_picture_has_the_looks_and_the_ends(scripts: tuple[ModuleType, ...], tmp_path: Path) -> None:
+    finished(tmp_path, "k1", truth=[0.0] * 5, training=[0.55, 0.6, 0.65, 0.7, 0.75], name="overall")
+    finished(tmp_path, "learned", truth=[0.55, 0.6, 0.4], training=[0.7, 0.9, 1.5], name="guess")
+    looks = scripts[1].looks(tmp_path / "seed-0" / "runs" / "k1")
+    assert [look["seconds"] for look in looks] == [60, 120, 180, 240, 300]
+    picture = tmp_path / "images" / "gradients.png"
+    scripts[2].draw(tmp_path, {"k1": ("K = 1", False), "learned": ("learned", True)}, picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
