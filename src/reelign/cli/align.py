@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reelign.cli.options import FormatOption, Settings, WorkspaceOption, layers
 from reelign.cli.outlook import print_outlook
+
+if TYPE_CHECKING:
+    from reelign.recipes.offline.align import Aligned
 
 
 def align(
@@ -45,9 +48,25 @@ def align(
         print(f"left out: {count} x {reason}")
     if done.stopped is not None:
         print(f"ended before its last step: {done.stopped}")
-    print(f"trained on {done.samples} samples; the adapter is {done.adapter}")
+    print(f"{_trained(done, start_ranks().count)}; the adapter is {done.adapter}")
     if limit is not None:
         print(f"a step takes {done.seconds_per_step:.3g} s, and this process held {_gigabytes()} GB at most")
+
+
+def _trained(done: Aligned, ranks: int) -> str:
+    """What it was trained on; a reward's gradient makes videos afresh at every step and keeps none."""
+    from reelign.opening import run_config
+
+    settings = run_config(done.folder)["align"]
+    if settings["stream"] != "reward_gradient":
+        return f"trained on {done.samples} samples"
+    # Edited clips bring prompts of their own, and the workspace's are not drawn from.
+    drawn = f", of {_counted(done.samples, 'prompt')}" if settings["edit_from"] is None else ""
+    return f"trained in {_counted(done.steps, 'step')} of {_counted(settings['batch_size'] * ranks, 'video')}{drawn}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _gigabytes() -> str:

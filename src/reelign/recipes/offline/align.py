@@ -39,7 +39,7 @@ class Aligned:
     """Folder with `pytorch_lora_weights.safetensors`, as `pipe.load_lora_weights` takes it; of full fine-tuning, with
     the denoiser's own folder, as `from_pretrained` takes it."""
     samples: int
-    """Pairs or videos trained on."""
+    """Pairs or videos trained on; of a reward's gradient, whose videos live for a step, the prompts it draws from."""
     left_out: dict[str, int]
     started_from: int
     """The step it went on from; 0 for a fresh run."""
@@ -47,10 +47,19 @@ class Aligned:
     """Why a monitor ended the run before its last step."""
 
     @property
+    def steps(self) -> int:
+        """Done in all, by this call and those before it; a monitor may have ended the run before its last."""
+        return int(self._last_metrics().get("step", 0))
+
+    @property
     def seconds_per_step(self) -> float:
         """Of the last step: the first ones warm up."""
-        *_, last = (self.folder / "metrics.jsonl").read_text().splitlines()
-        return float(json.loads(last)["seconds"])
+        return float(self._last_metrics()["seconds"])
+
+    def _last_metrics(self) -> dict[str, Any]:
+        *_, last = ["{}", *(self.folder / "metrics.jsonl").read_text().splitlines()]
+        metrics: dict[str, Any] = json.loads(last)
+        return metrics
 
 
 def align(
