@@ -66,3 +66,22 @@ def test_draws_the_same_bytes_twice_and_leaves_empty_panels_out():
     assert [curve.name for curve in draw_curves(records)] == ["loss"]
     assert draw_curves(records) == draw_curves(records)
     assert draw_curves([]) == []
+
+
+def test_a_rewards_gradient_has_panels_of_its_own_and_says_nothing_of_dpo():
+    own = {"loss": -0.5, "reward": 0.5, "reward/overall": 0.5, "reward/VQ": 0.25, "reward/a <b>": 0.75}
+    further = {"reward/failed": 0.0, "reward/queries": 2.0, "gradient/steps": 1.0, "real_error": 0.1}
+    records = [{"step": float(step), **own, **further, "base_distance": 0.01} for step in (1, 2)]
+    curves = draw_curves(records)
+    titles = ["Loss", "Reward", "Reward: VQ", "Reward: a <b>", "Distance to the base", "Error on real videos"]
+    assert [curve.title for curve in curves] == titles
+    assert not [curve.note for curve in curves if "DPO" in curve.note]
+    assert len({curve.name for curve in curves}) == len(curves)
+    for curve in curves:
+        ElementTree.fromstring(curve.svg)
+
+
+@pytest.mark.parametrize(("own", "told"), [("chosen_error_gap", True), ("implicit_accuracy", False), ("lr", False)])
+def test_what_no_preference_learned_is_stands_under_the_loss_of_dpo_alone(own: str, told: bool):
+    loss = draw_curves([{"step": 1.0, "loss": 0.5, own: 0.5}])[0]
+    assert ("log 2" in loss.note) is told

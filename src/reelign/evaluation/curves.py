@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -41,8 +41,23 @@ class Curve:
     svg: str
 
 
+LOSS_NOTES = {
+    "chosen_error_gap": "Lower is better; log 2 = 0.69 is no preference learned (DPO).",
+    "gradient/steps": "Lower is better: it falls as the reward rises, and anchors add to it.",
+}
+"""What the loss means, by a metric that its kind of run alone has."""
+
 PANELS = (
-    Panel("loss", "Loss", "Lower is better; log 2 = 0.69 is no preference learned (DPO).", (("loss", "loss"),)),
+    Panel("loss", "Loss", "Lower is better.", (("loss", "loss"),)),
+    Panel("reward", "Reward", "Of the policy's own videos while it trains, as weighted.", (("reward", "reward"),)),
+    Panel(
+        "base-distance",
+        "Distance to the base",
+        "Mean squared distance of the velocities; 0 is the base.",
+        (("base_distance", "distance"),),
+        0.0,
+    ),
+    Panel("real-error", "Error on real videos", "Of the anchor; lower fits them better.", (("real_error", "error"),)),
     Panel(
         "implicit-accuracy",
         "Implicit accuracy",
@@ -60,6 +75,11 @@ PANELS = (
     Panel("margin", "Margin", "Implicit reward of chosen minus rejected.", (("margin", "margin"),), 0.0),
     Panel("grad-norm", "Gradient norm", "Before clipping.", (("grad_norm", "norm"),)),
 )
+
+DIMENSION = "reward/"
+"""Before the name of a reward's dimension in the metrics."""
+COUNTS = ("reward/failed", "reward/queries")
+"""Named as dimensions are, and none."""
 
 # Colours nobody would choose: each is replaced by a CSS variable, so that one drawing serves light and dark pages.
 INK, GRID, FIRST, SECOND, BAD = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -96,15 +116,32 @@ def read_metrics(path: str | Path) -> list[Record]:
     return [records[step] for step in sorted(records)]
 
 
-def draw_curves(records: Sequence[Record], panels: Sequence[Panel] = PANELS) -> list[Curve]:
-    """Draw each panel that has at least one finite value; the rest are left out."""
+def draw_curves(records: Sequence[Record], panels: Sequence[Panel] | None = None) -> list[Curve]:
+    """Draw each panel that has at least one finite value; the rest are left out. None takes those of `panels_of`."""
     curves = []
-    for panel in panels:
+    for panel in panels_of(records) if panels is None else panels:
         series = [(label, *_series(records, key)) for key, label in panel.lines]
         series = [(label, steps, values) for label, steps, values in series if len(steps)]
         if series:
             curves.append(Curve(panel.name, panel.title, panel.note, _draw(panel, series)))
     return curves
+
+
+def panels_of(records: Sequence[Record]) -> list[Panel]:
+    """What to draw of a run: PANELS, the loss as its kind of run means it, and one for each dimension of its reward.
+
+    A dimension that is the weighted reward itself is not drawn twice.
+    """
+    keys = dict.fromkeys(key for record in records for key in record)
+    note = next((told for key, told in LOSS_NOTES.items() if key in keys), PANELS[0].note)
+    own = [key for key in keys if key.startswith(DIMENSION) and key not in COUNTS]
+    own = [key for key in own if any(record.get(key) != record.get("reward") for record in records)]
+    dimensions = [
+        Panel(f"reward-{number}", f"Reward: {name}", "Mean over the videos with a score.", ((key, name),))
+        for number, key in enumerate(own)
+        for name in [key.removeprefix(DIMENSION)]
+    ]
+    return [replace(PANELS[0], note=note), PANELS[1], *dimensions, *PANELS[2:]]
 
 
 def _parse(line: bytes) -> Record:
