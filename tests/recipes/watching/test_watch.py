@@ -127,6 +127,20 @@ def test_the_first_look_is_the_base_and_costs_it_once(held: Workspace, policy: P
     assert training.asked == 4
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_remembers_its_first_look(
+    held: Workspace, policy: Policy, small: GenerateSettings
+) -> None:
+    watch_of(held, policy, small, SETTINGS).begin(policy)
+    training = Light()
+    again = watch_of(held, policy, small, SETTINGS, training)
+    again.begin(policy)
+    assert training.asked == 0
+    assert (again.looks, again.best_step) == ([0], 0)
+    drift(policy, 1.0)
+    again.after_step(5, policy, {})
+    assert again.looks == [0, 5]
+
+
 def test_what_parts_ways_stops_the_run_and_the_best_look_comes_back(
     held: Workspace, policy: Policy, small: GenerateSettings, tiny_wan_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +301,18 @@ def test_rewards_that_cannot_watch_are_refused(
 ) -> None:
     with pytest.raises(ReelignError, match=message):
         watch_of(held, policy, small, settings, training())
+
+
+def test_a_band_of_what_is_not_measured_is_refused(held: Workspace, policy: Policy, small: GenerateSettings) -> None:
+    misspelt = replace(SETTINGS, bands={"sharpnes": None})
+    with pytest.raises(ReelignError, match=r"watch.bands names 'sharpnes'") as caught:
+        watch_of(held, policy, small, misspelt)
+    assert "Did you mean 'sharpness'?" in caught.value.mend
+    assert "diversity_in_prompt, distance" in caught.value.mend
+    colour = {"exposure": (0.1, 9.0), "diversity_across_prompts": None, "distance": (0.0, 1.0)}
+    watch_of(held, policy, small, replace(SETTINGS, proxies=("colour",), bands=colour))
+    with pytest.raises(ReelignError, match="'sharpness'"):
+        watch_of(held, policy, small, replace(SETTINGS, proxies=("colour",), bands={"sharpness": None}))
 
 
 def test_a_watch_needs_prompts_that_are_not_trained_on(

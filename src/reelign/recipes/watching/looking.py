@@ -12,8 +12,8 @@ from torch import Tensor
 from reelign.diffusion.seeds import seed_from
 from reelign.generators.encoders import VAE, holding, image_encoders
 from reelign.recipes.sampling import Sampling
-from reelign.recipes.watching.measures import distances, diversity, reduced
-from reelign.recipes.watching.settings import WatchSettings
+from reelign.recipes.watching.measures import ACROSS_PROMPTS, IN_PROMPT, distances, diversity, reduced
+from reelign.recipes.watching.settings import WatchSettings, check_bands
 from reelign.records import content_key, prompt_content
 from reelign.rewards.base import Reward
 from reelign.rewards.judging import checked
@@ -23,6 +23,8 @@ from reelign.training.looks import HELD_OUT, PROXY, TRAINING, Look
 from reelign.training.policy import Policy
 
 DISTANCE = "distance"
+ALWAYS = (ACROSS_PROMPTS, IN_PROMPT, DISTANCE)
+"""Measures of every look, whatever `proxies` asks for."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Looker:
         sides: of guidance on the CPU, a row for each video.
         training: the reward that training maximises; None where judges that compare take its place.
         held_out, proxies: what else scores the videos.
+    Raises:
+        ReelignError: the settings name bands of measures that no look takes.
     """
 
     settings: WatchSettings
@@ -46,6 +50,10 @@ class Looker:
     held_out: Mapping[str, Reward]
     """By the name that the settings give it."""
     proxies: Sequence[Reward]
+
+    def __post_init__(self) -> None:
+        asked = [name for each in self.proxies for name in each.dimensions]
+        check_bands(self.settings, [*asked, *ALWAYS])
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ from reelign.generators.base import Conditioning
 from reelign.training.errors import Draw, base_distance
 from reelign.training.policy import Policy
 
+ACROSS_PROMPTS, IN_PROMPT = "diversity_across_prompts", "diversity_in_prompt"
 REDUCED = (8, 32, 32)
 """Frames, height and width that videos are brought down to before they are compared."""
 
@@ -39,9 +40,9 @@ def diversity(videos: Tensor, clusters: Tensor) -> dict[str, Tensor]:
     distance = torch.stack([(each - flat).square().mean(dim=1).sqrt() for each in flat])
     same = clusters[:, None] == clusters
     others = same & ~torch.eye(len(flat), dtype=torch.bool)
-    found = {"diversity_across_prompts": _mean_over(distance, ~same)}
+    found = {ACROSS_PROMPTS: _mean_over(distance, ~same)}
     if bool(others.any()):
-        found["diversity_in_prompt"] = _mean_over(distance, others)
+        found[IN_PROMPT] = _mean_over(distance, others)
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from reelign.errors import ReelignError
 
 Action = Literal["warn", "stop", "roll_back"]
 
@@ -61,3 +64,20 @@ class WatchSettings:
             raise ValueError(f"options are of rewards in held_out or proxies, and {unknown[0]!r} is in neither")
         if self.every and self.action == "roll_back" and not self.held_out:
             raise ValueError("action=roll_back goes by rewards that training does not see; name some in held_out")
+
+
+def check_bands(settings: WatchSettings, measures: Sequence[str]) -> None:
+    """Refuse bands of measures that no look takes: with a misspelt one the measure would keep the band of all.
+
+    Args:
+        settings: which name bands.
+        measures: the dimensions that every look has, known once its rewards are open.
+    """
+    for name in settings.bands:
+        if name not in measures:
+            near = difflib.get_close_matches(name, measures, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ReelignError(
+                f"watch.bands names {name!r}, which the watch does not measure.",
+                f"{hint}It measures: {', '.join(measures)}; watch.proxies adds others.",
+            )
