@@ -158,6 +158,7 @@ def test_a_run_begun_before_a_setting_was_added_goes_on(judged: Workspace, tiny_
     claim_run(folder, config)
     assert yaml.safe_load((folder / "config.yaml").read_text())["align"]["swap"] is False
     (folder / "config.yaml").write_text(yaml.safe_dump(older))
+    took_a_step(folder)
     with pytest.raises(ReelignError, match="other settings"):
         claim_run(folder, run_content(tiny_wan, replace(SETTINGS, swap=True), workspace_preferences(judged, "all")))
 
@@ -168,6 +169,7 @@ def test_a_run_does_not_go_on_in_another_precision(
     data, folder = workspace_preferences(judged, "all"), judged.root / "runs" / "precise"
     content = run_content(tiny_wan, SETTINGS, data)
     claim_run(folder, content)
+    took_a_step(folder)
     rounded = run_content(load_generator(str(tiny_wan_folder), dtype=torch.bfloat16), SETTINGS, data)
     with pytest.raises(ReelignError, match="other settings"):
         claim_run(folder, rounded)
@@ -183,6 +185,7 @@ def test_a_run_does_not_go_on_with_other_standings_or_other_random_videos(
     standings = [replace(each, score=each.score / 2) for each in data.standing()]
     weighed = replace(SETTINGS, histogram_alpha=0.5)
     claim_run(tmp_path / "weighed", run_content(tiny_wan, weighed, data))
+    took_a_step(tmp_path / "weighed")
     with pytest.raises(ReelignError, match="other data"):
         claim_run(tmp_path / "weighed", run_content(tiny_wan, weighed, replace(data, candidates=standings)))
     random = replace(SETTINGS, objective=SFT(on="random"))
@@ -190,6 +193,7 @@ def test_a_run_does_not_go_on_with_other_standings_or_other_random_videos(
     one = run_content(tiny_wan, random, data, drawn)
     assert one["data"] == run_content(tiny_wan, SETTINGS, data)["data"]
     claim_run(tmp_path / "random", one)
+    took_a_step(tmp_path / "random")
     with pytest.raises(ReelignError, match="other data"):
         claim_run(tmp_path / "random", run_content(tiny_wan, random, data, drawn[:-1]))
 
@@ -213,13 +217,45 @@ def test_kto_counts_the_videos_it_can_say_nothing_of(judged: Workspace, tiny_wan
     assert (done.samples, done.left_out["video without a clear label"]) == (4, 2)
 
 
-def test_a_runs_name_is_taken_by_its_settings(judged: Workspace, tiny_wan: Generator, tmp_path: Path) -> None:
-    claim_run(tmp_path / "r", {"align": {"beta": 1.0, "targets": ("a",)}})
-    claim_run(tmp_path / "r", {"align": {"beta": 1.0, "targets": ("a",)}})
+def test_a_runs_name_is_taken_by_its_settings_and_the_refusal_names_what_differs(tmp_path: Path) -> None:
+    one = {"data": "abc", "align": {"beta": 1.0, "targets": ("a",), "trainer": {"steps": 2}, "samples": {"every": 1}}}
+    claim_run(tmp_path / "r", one)
+    took_a_step(tmp_path / "r")
+    claim_run(tmp_path / "r", {**one, "align": {**one["align"], "samples": {"every": 2}}})
+    kept = (tmp_path / "r" / "config.yaml").read_text()
+    other = {**one["align"], "beta": 2.0, "trainer": {"steps": 4}, "targets": ["a" * 50]}
     with pytest.raises(ReelignError, match="other settings or other data") as caught:
-        claim_run(tmp_path / "r", {"align": {"beta": 2.0, "targets": ("a",)}})
+        claim_run(tmp_path / "r", {"data": "def", "align": other})
+    told = "data, align.beta was 1.0 and is 2.0, align.targets, align.trainer.steps was 2 and is 4."
+    assert caught.value.what.endswith(told)
     assert "run=NAME" in caught.value.mend
-    assert [path.name for path in (tmp_path / "r").iterdir()] == ["config.yaml"]
+    with pytest.raises(ReelignError, match=" and 3 more") as caught:
+        claim_run(tmp_path / "r", {**one, "align": {**one["align"], **dict.fromkeys("abcdefgh", 1)}})
+    assert caught.value.what.count(" was null and is 1") == 5
+    assert (tmp_path / "r" / "config.yaml").read_text() == kept
+
+
+@pytest.mark.parametrize("made", ["metrics.jsonl", "checkpoints/step-000001/state.json", "adapter/a.safetensors"])
+def test_a_run_without_a_step_gives_its_name_to_other_settings(made: str, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    claim_run(folder, {"align": {"beta": 1.0}})
+    for left in ("watch/base.json", "tensorboard/events", "metrics.jsonl"):
+        (folder / left).parent.mkdir(exist_ok=True)
+        (folder / left).write_text("")
+    claim_run(folder, {"align": {"beta": 1.0}})
+    assert (folder / "watch" / "base.json").exists()
+    claim_run(folder, {"align": {"beta": 2.0}})
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == {"align": {"beta": 2.0}}
+    (folder / made).parent.mkdir(parents=True, exist_ok=True)
+    (folder / made).write_text('{"step": 1}\n')
+    with pytest.raises(ReelignError, match=r"align\.beta was 2\.0 and is 3\.0"):
+        claim_run(folder, {"align": {"beta": 3.0}})
+
+
+def took_a_step(folder: Path) -> None:
+    """As if the run had trained: without a step its name is free."""
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
 
 
 def test_settings_that_train_on_nothing_are_refused() -> None:
