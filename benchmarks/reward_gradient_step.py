@@ -132,7 +132,7 @@ class Bench:
         noisy = run(rollout.step, self.start, rollout.first)
         latents = rollout.finish(through(rollout.step, noisy, rollout.first, rollout.route.graded))
         video = generator.decode(latents)
-        loss, _ = self.loss(video, self.batch.prompts, list(self.batch.names), None, video.shape[1], 1.0)
+        loss, _ = self.loss(video, self.batch.prompts, None, video.shape[1], 1.0)
         loss.backward()
 
     def prefix(self) -> None:

@@ -172,7 +172,7 @@ def explore(
     latents = Candidates(generator, sampling, [prompt], guide=steer).sample([prompt] * len(pairs), [seed] * len(pairs))
     with torch.no_grad():
         videos = torch.cat([generator.decode(each[None]) for each in latents]).cpu()
-        clean = generator.path.training_sigmas(torch.zeros(len(pairs))).to(latents.device)
+        clean = generator.path.clean_sigmas(len(pairs)).to(latents.device)
         conditioning = generator.encode_prompts([prompt] * len(pairs)).to(latents.device)
         rewards = {name: each.cpu() for name, each in reward(latents, clean, conditioning).items()}
         scores = load_scorer(scorer)(videos, [prompt] * len(pairs)) if scorer else {}

@@ -81,6 +81,8 @@ def test_edm_trains_on_a_log_normal_of_its_own_noise() -> None:
     logs = (sigma / (1 - sigma)).log()
     assert float(logs.mean()) == pytest.approx(-1.2, abs=1e-3)
     assert float(logs.std()) == pytest.approx(1.2, abs=1e-3)
+    clean = EDM(mean=0.7, std=1.6).clean_sigmas(2)
+    assert (clean / (1 - clean)).log().tolist() == pytest.approx([0.7 - 1.6 * 3.0902] * 2, abs=1e-3)
     ends = EDM().training_sigmas(torch.tensor([0.0, 1.0]))
     assert ends.tolist() == [0.0, 1.0]
 

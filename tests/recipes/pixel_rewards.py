@@ -82,6 +82,24 @@ class Blind(Unsure):
         return videos.flatten(1).mean(dim=1) * float("nan")
 
 
+class Short(Light):
+    """One score for all videos together."""
+
+    name = "short"
+
+    def measure(self, videos: Tensor) -> Tensor:
+        return videos.mean()[None]
+
+
+class Steep(Light):
+    """Its derivative is not finite anywhere."""
+
+    name = "steep"
+
+    def measure(self, videos: Tensor) -> Tensor:
+        return (0 * videos).flatten(1).mean(dim=1).sqrt()
+
+
 class Counted(Light):
     """Gives no gradient, and says so."""
 

@@ -14,9 +14,13 @@ from torch.distributed.tensor import DTensor
 from recipes.long_run import random_preferences, settings
 from reelign.generators import Generator, load_generator
 from reelign.objectives import DPO, KTO, SFT
+from reelign.objectives.reward_gradient import RewardGradient
 from reelign.recipes.offline.align import AlignSettings, align
+from reelign.recipes.reward_gradient.align import align_by_reward_gradient
+from reelign.recipes.reward_gradient.settings import RewardChoice, RewardGradientSettings
+from reelign.recipes.sampling import GenerateSettings
 from reelign.records import Workspace
-from reelign.training import LoRA, MonitorSettings, Policy
+from reelign.training import LoRA, MonitorSettings, Policy, TrainerSettings
 from reelign.training.launch import start_ranks, together
 
 OBJECTIVES: dict[str, Any] = {
@@ -60,6 +64,32 @@ def run(model: str, folder: Path, kind: str, batch_size: int, changes: dict[str,
         if "failure" in kind and ranks.index:
             fail_late(generator)
         align(workspace, generator, rank_settings(kind, batch_size, **changes), data=data, ranks=ranks)
+
+
+def climb(model: str, folder: Path, kind: str, batch_size: int, changes: dict[str, Any]) -> None:
+    """`align_by_reward_gradient` in this process, by a reward that cannot score one of the prompts."""
+    torch.set_num_threads(1)
+    ranks = start_ranks()
+    with together(ranks):
+        with ranks.first():
+            workspace = Workspace.create(folder, model=model)
+            if ranks.main:
+                prompts = [f"a {colour} square" for colour in ("red", "green", "blue")]
+                workspace.add_prompts([*prompts, "a red disc"], "train")
+        settings = RewardGradientSettings(
+            run="ranks",
+            reward=RewardChoice(name="recipes.pixel_rewards:Unsure"),
+            objective=RewardGradient(reference=0.1),
+            lora=LoRA(rank=2),
+            batch_size=batch_size,
+            micro_batch_size=1,
+            trackers=(),
+            trainer=TrainerSettings(
+                steps=4, learning_rate=0.02, checkpoint_every=2, check_ranks_every=1, ema_decay=0.5, **changes
+            ),
+        )
+        sampling = GenerateSettings(num_frames=5, height=16, width=16, num_inference_steps=2)
+        align_by_reward_gradient(workspace, load_generator(model), settings, sampling=sampling, ranks=ranks)
 
 
 def spoil(shard: Path) -> None:

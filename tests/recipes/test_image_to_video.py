@@ -237,7 +237,7 @@ def test_files_whose_images_do_not_suit_the_model_are_refused(
 def test_rewards_are_asked_with_texts(prompts: list[str]) -> None:
     videos, reward = torch.rand(2, 5, 3, 16, 16, requires_grad=True), ByHeart()
     loss = PixelLoss(reward, RewardGradient(), {"light": 1.0}, FrameChoice(), 8.0)
-    _, told = loss(videos, prompts, ["one", "other"], None, 5, 1.0)
+    _, told = loss(videos, prompts, None, 5, 1.0)
     assert torch.allclose(told["light"], videos.flatten(1).mean(dim=1))
     assert torch.equal(checked(reward, videos, prompts, 8.0)["light"], told["light"].detach())
 

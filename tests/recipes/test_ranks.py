@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from recipes.rank_run import assert_sharded, run
+from recipes.rank_run import assert_sharded, climb, run
 from reelign.errors import ReelignError
 from training.processes import PROCESSES, end, errors, run_in_ranks, start_in_ranks
 
 
-def alone(model: Path, folder: Path, kind: str, batch_size: int, **changes: Any) -> None:
-    process = PROCESSES.Process(target=run, args=(str(model), folder, kind, batch_size, changes))
+def alone(model: Path, folder: Path, kind: str, batch_size: int, work: Any = run, **changes: Any) -> None:
+    process = PROCESSES.Process(target=work, args=(str(model), folder, kind, batch_size, changes))
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -63,6 +63,20 @@ def assert_same_runs(one: Path, other: Path, *, apart: tuple[str, ...] = ("secon
         assert row.keys() == again.keys()
         left_aside = dict.fromkeys(apart, 0)
         assert {**again, **left_aside} == pytest.approx({**row, **left_aside}, rel=1e-3, abs=1e-5)
+
+
+def test_two_ranks_climb_a_reward_as_one_process_and_count_what_it_could_not_score_together(
+    tiny_wan_folder: Path, tmp_path: Path
+) -> None:
+    alone(tiny_wan_folder, tmp_path / "alone", "", 4, climb)
+    run_in_ranks(climb, str(tiny_wan_folder), tmp_path / "both", "", 2, {}, folder=tmp_path / "both")
+    assert_same_runs(tmp_path / "alone", tmp_path / "both")
+    failed = [row["reward/failed"] for row in logged(tmp_path / "both")]
+    assert failed == [1, 2, 3, 4]  # the disc comes once an epoch
+    again = tmp_path / "both"
+    forget(again, after=2)
+    run_in_ranks(climb, str(tiny_wan_folder), again, "", 2, {}, folder=again)
+    assert_same_runs(tmp_path / "alone", again)
 
 
 @pytest.mark.parametrize("kind", ["dpo", "slotted dpo", "kto", "sft"])

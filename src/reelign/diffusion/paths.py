@@ -40,6 +40,10 @@ class FlowPath(abc.ABC):
         towards an end of it.
         """
 
+    def clean_sigmas(self, rows: int) -> Tensor:
+        """(rows,) the lowest noise level of training: at which a denoiser is shown clean latents."""
+        return self.training_sigmas(torch.zeros(rows))
+
     def velocity(self, output: Tensor, noisy_latents: Tensor, sigma: Tensor) -> Tensor:
         """The canonical velocity that a model output says."""
         return velocity_from_output(self.prediction, output, noisy_latents, sigma)
@@ -175,3 +179,7 @@ class EDM(FlowPath):
 
     def training_sigmas(self, quantiles: Tensor) -> Tensor:
         return torch.sigmoid(self.mean + self.std * torch.special.ndtri(quantiles))
+
+    def clean_sigmas(self, rows: int) -> Tensor:
+        """(rows,) a level that a thousandth of training is below: it has no lowest, and the network is told ln σ."""
+        return self.training_sigmas(torch.full((rows,), 1e-3))

@@ -45,6 +45,10 @@ class LastSteps:
         _check_steps("gradient.steps", self.steps, sigmas)
         return Route(sigmas, self.steps)
 
+    def beginnings(self, sigmas: Tensor) -> range:
+        """The steps at which the gradient may begin, by their indices."""
+        return range(len(sigmas) - 1 - self.steps, len(sigmas) - self.steps)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomSteps:
@@ -63,6 +67,11 @@ class RandomSteps:
         _check_steps("gradient.most", most, sigmas)
         return Route(sigmas, 1 + int(torch.randint(most, (), generator=chance)))
 
+    def beginnings(self, sigmas: Tensor) -> range:
+        """As of `LastSteps`."""
+        steps = len(sigmas) - 1
+        return range(steps - (steps if self.most is None else self.most), steps)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Renoised:
@@ -78,6 +87,10 @@ class Renoised:
 
     def route(self, sigmas: Tensor, chance: torch.Generator) -> Route:
         return Route(sigmas, 1, renoisings=self.times)
+
+    def beginnings(self, sigmas: Tensor) -> range:
+        """As of `LastSteps`."""
+        return range(len(sigmas) - 2, len(sigmas) - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +108,10 @@ class OneStep:
         at = _step_within(self.window, sigmas, chance)
         return Route(torch.cat([sigmas[: at + 1], sigmas[-1:]]), 1, estimate=True)
 
+    def beginnings(self, sigmas: Tensor) -> range:
+        """As of `LastSteps`."""
+        return _steps_within(self.window, sigmas)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoisyStep:
@@ -110,6 +127,10 @@ class NoisyStep:
     def route(self, sigmas: Tensor, chance: torch.Generator) -> Route:
         end = _step_within(self.window, sigmas, chance) + 2
         return Route(sigmas[:end], 1, noisy=end < len(sigmas))
+
+    def beginnings(self, sigmas: Tensor) -> range:
+        """As of `LastSteps`."""
+        return _steps_within(self.window, sigmas)
 
 
 Truncation = LastSteps | RandomSteps | Renoised | OneStep | NoisyStep
@@ -220,7 +241,7 @@ def _check_steps(field: str, wanted: int, sigmas: Tensor) -> None:
     if wanted > steps:
         raise ReelignError(
             f"{field}={wanted} asks for a gradient through more steps than the schedule's {steps}.",
-            f"Set it to at most {steps}, or sample in more steps (num_inference_steps under generate).",
+            f"Set it to at most {steps}, or sample in more steps (num_inference_steps under rollout or generate).",
         )
 
 
@@ -232,6 +253,11 @@ def _check_window(window: tuple[float, float]) -> None:
 
 def _step_within(window: tuple[float, float], sigmas: Tensor, chance: torch.Generator) -> int:
     """The index of a step drawn evenly from those between two shares of the schedule."""
+    within = _steps_within(window, sigmas)
+    return within.start + int(torch.randint(len(within), (), generator=chance))
+
+
+def _steps_within(window: tuple[float, float], sigmas: Tensor) -> range:
     steps = len(sigmas) - 1
     first, end = (round(share * steps) for share in window)
     if first == end:
@@ -239,4 +265,4 @@ def _step_within(window: tuple[float, float], sigmas: Tensor, chance: torch.Gene
             f"gradient.window={list(window)} holds none of the schedule's {steps} steps.",
             "Widen it, or sample in more steps.",
         )
-    return first + int(torch.randint(end - first, (), generator=chance))
+    return range(first, end)

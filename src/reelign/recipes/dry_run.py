@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from reelign.generators.encoders import VAE, encoders, image_encoders, text_enco
 from reelign.recipes.data.clips import Clip, one_size
 from reelign.recipes.data.preferences import PreferenceData
 from reelign.recipes.data.real_clips import read_real, real_size
-from reelign.recipes.data.shared_prompts import trained_prompts, training_prompts, warn_of_shared
+from reelign.recipes.data.shared_prompts import prompts_beside, trained_prompts, training_prompts, warn_of_shared
 from reelign.recipes.offline.align import ADAPTER_FOLDER
 from reelign.recipes.offline.samples import check, drawn_clips, left_out, samples_of, training_clips
 from reelign.recipes.run_config import CONFIG_FILE, check_claim, run_content
 from reelign.recipes.sampling import GenerateSettings, Sampling
 from reelign.recipes.settings import AlignSettings, RunSettings
-from reelign.records import Workspace
+from reelign.records import FileVideo, Workspace
 from reelign.training import Policy
 from reelign.training.adapters import WEIGHTS_FILE, expert_files
 from reelign.training.asked import check_images
@@ -163,6 +164,8 @@ def dry_run_on_prompts(
     limit: int | None = None,
     anew: bool = False,
     told: tuple[str, ...] = (),
+    real: Sequence[FileVideo] = (),
+    edited: bool = False,
 ) -> RunOutlook:
     """Look at what a run on the workspace's prompts, which makes its videos itself, looks at before its first step.
 
@@ -173,6 +176,8 @@ def dry_run_on_prompts(
         limit: at most so many prompts.
         anew: the run does not go on with what its folder holds.
         told: what to say beside.
+        real: clips that it trains on too.
+        edited: its videos begin from these, and the workspace's prompts are only looked at.
     Raises:
         ReelignError: no prompts, a size that the model cannot make, a missing tracker.
     """
@@ -183,12 +188,18 @@ def dry_run_on_prompts(
     how = Sampling.resolve(sampling or GenerateSettings(), generator)
     prompts = training_prompts(workspace, limit)
     check_images(generator, prompts)
-    warn_of_shared(prompts, workspace.asked_in("held_out"))
+    trained = prompts_beside(real, () if edited else prompts)
+    warn_of_shared(trained, workspace.asked_in("held_out"))
     folder = workspace.root / "runs" / settings.run
-    everything = [*prompts, how.negative_prompt, *settings.samples.texts(workspace, prompts)]
+    everything = [*trained, how.negative_prompt, *settings.samples.texts(workspace, prompts)]
     cache = workspace.root / "cache" / "text"
     texts = uncached_prompts(list(dict.fromkeys(everything)), generator, cache)
-    images = uncached_images(everything, generator, cache, how.size)
+    # Edited clips go on from their images at the size of the rollout, others at their own.
+    own_size = None if edited else real_size(real)
+    at_own = [each.prompt for each in real] if own_size else []
+    images = uncached_images([each for each in everything if each not in at_own], generator, cache, how.size)
+    images += uncached_images(at_own, generator, cache, own_size) if own_size else 0
+    videos = uncached_latents([each.video for each in real], generator, workspace.root / "cache" / "latents")
     return RunOutlook(
         model=generator.identity,
         settings=settings,
@@ -197,7 +208,7 @@ def dry_run_on_prompts(
         components=_components(generator, texts=texts > 0, images=images > 0, videos=True),
         trainable=_trainable(generator, settings),
         prompts_to_encode=texts + images,
-        videos_to_encode=0,
+        videos_to_encode=videos,
         goes_on_from=_last_step(folder, anew),
         files=_files(folder, settings, generator),
         told=told,

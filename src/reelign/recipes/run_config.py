@@ -27,7 +27,6 @@ ONLOOKERS = ("samples", "trackers")
 """Settings that a run may go on without, or with others: they change nothing of what is trained."""
 
 
-LATER = ("precision", "standings", "drawn")
 BEFORE_STEPS = (
     *("metrics.jsonl", "checkpoints", "watch", "samples", "rollouts"),
     *("tensorboard", "wandb", "wandb-id", "trackio-id"),
@@ -40,6 +39,7 @@ TOLD = 5
 LONGEST = 40
 """Characters of a value that a refusal repeats."""
 
+LATER = ("precision", "standings", "drawn", "vae", "reward_version")
 """What runs of earlier reeligns did not write down; they are taken to have been made with what there is."""
 
 

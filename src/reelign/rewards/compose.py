@@ -77,6 +77,13 @@ class Composed(Reward):
             for dimension, weight in part.weights.items()
         }
         self.dimensions = (OVERALL, *self.weights)
+        self.caps = {
+            f"{called}.{dimension}": part.cap
+            for called, (part, _) in zip(names, self.parts, strict=True)
+            for dimension in part.weights
+            if part.cap is not None
+        }
+        """The most that a score may come to, of those that have one: a video there has no gradient."""
         self.relative = any(part.normalise == "group" or reward.relative for part, reward in self.parts)
         self.version = "; ".join(
             f"{called} {reward.version} {dict(part.weights)} {part.normalise} {part.cap}"

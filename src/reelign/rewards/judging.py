@@ -173,14 +173,26 @@ def checked(reward: Reward, videos: Videos, prompts: Sequence[str], fps: float |
     # A reward reads texts, and may know them by heart; one that compares needs to tell prompts by their images too.
     texts = prompts if reward.relative else [str(prompt) for prompt in prompts]
     with torch.no_grad():
-        found = reward.score(videos, texts, fps=fps)
-    if set(found) != set(reward.dimensions) or any(values.shape != (len(prompts),) for values in found.values()):
-        shapes = {name: tuple(values.shape) for name, values in found.items()}
-        raise ReelignError(
-            f"The reward {reward.name!r} returned {shapes} for {len(prompts)} videos.",
-            f"It promises a tensor (videos,) for each of {', '.join(reward.dimensions)}.",
-        )
+        found = promised(reward, reward.score(videos, texts, fps=fps), len(prompts))
     return {name: values.float().cpu() for name, values in found.items()}
+
+
+def promised(reward: Reward, found: dict[str, Tensor], videos: int) -> dict[str, Tensor]:
+    """What a reward returned for so many videos, if it is what it promises.
+
+    Raises:
+        ReelignError: other dimensions, shapes or types.
+    """
+    tensors = isinstance(found, dict) and all(isinstance(values, Tensor) for values in found.values())
+    if tensors and set(found) == set(reward.dimensions) and all(each.shape == (videos,) for each in found.values()):
+        return found
+    told: Any = {name: tuple(each.shape) for name, each in found.items()} if tensors else type(found).__name__
+    if isinstance(found, dict) and not tensors:
+        told = {name: type(values).__name__ for name, values in found.items()}
+    raise ReelignError(
+        f"The reward {reward.name!r} returned {told} for {videos} videos.",
+        f"It promises a tensor (videos,) for each of {', '.join(reward.dimensions)}.",
+    )
 
 
 def refuse_relative(reward: Reward) -> None:

@@ -90,7 +90,7 @@ class GradedRollout:
         """The noise level (B,) of what `finish` gave, as the family's denoiser knows it."""
         if self.route.noisy:
             return self.route.sigmas[-1].to(latents).expand(len(latents))
-        return self.generator.path.training_sigmas(torch.zeros(len(latents))).to(latents)
+        return self.generator.path.clean_sigmas(len(latents)).to(latents)
 
     @property
     def first(self) -> int:

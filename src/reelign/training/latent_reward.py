@@ -102,7 +102,7 @@ class LatentReward(nn.Module):
     def raw(self, noisy_latents: Tensor, sigma: Tensor, conditioning: Conditioning) -> Tensor:
         """(B, dimensions) fp32, on the scale that the ranking loss gave it."""
         if self.settings.levels == "clean":
-            sigma = self.generator.path.training_sigmas(torch.zeros_like(sigma))
+            sigma = self.generator.path.clean_sigmas(len(sigma)).to(sigma)
         scored: Tensor = self.head(features(self.generator, self.trunk, noisy_latents, sigma, conditioning))
         return scored
 

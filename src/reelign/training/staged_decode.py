@@ -51,12 +51,12 @@ class DecodeSettings:
 
     def __post_init__(self) -> None:
         if (self.mode == "window") != (self.window is not None):
-            raise ReelignError(
-                f"The decode's window is {self.window} with mode {self.mode!r}.",
-                "Give window=(start, stop) in latent frames with mode='window', and leave it out otherwise.",
+            raise ValueError(
+                f"window must be (start, stop) in latent frames with mode=window and left out otherwise, got "
+                f"{self.window} with mode={self.mode}"
             )
         if self.first < 1:
-            raise ReelignError(f"first must be at least 1 latent frame, got {self.first}.", "Decode 1 or more.")
+            raise ValueError(f"first must be at least 1 latent frame, got {self.first}")
 
 
 class DecodedGradient(NamedTuple):

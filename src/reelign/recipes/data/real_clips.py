@@ -53,6 +53,11 @@ def read_real(path: str | Path, images: Images = "column") -> list[FileVideo]:
     Raises:
         ReelignError: as `records.read_videos`, or the file names images and others are asked for.
     """
+    if not Path(path).is_file():
+        raise ReelignError(
+            f"real names the file of videos {path}, which is not there.",
+            "Give a CSV or Parquet file of (prompt, video) of your own: real=PATH.",
+        )
     found = read_videos(path)
     return [replace(each, prompt=asked_of(each.prompt, each.video, images)) for each in found]
 
@@ -85,7 +90,12 @@ def check_real(generator: Generator, path: str | Path, images: Images) -> None:
 
 def real_content(path: str | Path, images: Images) -> list[list[object]]:
     """What changes with the clips of a file."""
-    return [[prompt_content(each.prompt), file_hash(each.video)] for each in read_real(path, images)]
+    return clips_content(read_real(path, images))
+
+
+def clips_content(clips: Sequence[FileVideo]) -> list[list[object]]:
+    """What changes with these clips."""
+    return [[prompt_content(each.prompt), file_hash(each.video)] for each in clips]
 
 
 def real_size(clips: Sequence[FileVideo]) -> VideoSize | None:

@@ -9,7 +9,7 @@ from reelign.errors import ReelignError
 from reelign.recipes.data.preferences import PreferenceData
 from reelign.recipes.data.real_clips import read_real
 from reelign.recipes.settings import AlignSettings
-from reelign.records import ImagePrompt, Workspace
+from reelign.records import FileVideo, ImagePrompt, Workspace
 
 
 def shared_prompts(trained: Iterable[str], held_out: Iterable[str]) -> list[str]:
@@ -41,6 +41,11 @@ def trained_prompts(settings: AlignSettings, data: PreferenceData) -> list[str]:
         else []
     )
     return [*(data.prompts[row] for row in sorted(rows)), *real]
+
+
+def prompts_beside(real: Iterable[FileVideo], prompts: Iterable[str]) -> list[str]:
+    """The prompts of all that a run trains on which makes its videos itself: its own, and those of real clips."""
+    return [*prompts, *(each.prompt for each in real)]
 
 
 def training_prompts(workspace: Workspace, limit: int | None = None) -> list[str]:

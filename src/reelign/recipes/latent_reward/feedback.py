@@ -66,7 +66,7 @@ class LatentFeedback:
         parts = []
         for place in torch.arange(len(rows)).split(shown.sampler.batch_size):
             own = latents.flatten(0, 1)[place]
-            clean = generator.path.training_sigmas(torch.zeros(len(own))).to(own.device)
+            clean = generator.path.clean_sigmas(len(own)).to(own.device)
             conditioning = shown.sampler.sides.own.take(rows[place]).to(own.device)
             parts.append(self._reward(own, clean, conditioning))
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from reelign.recipes.reward_gradient.step import RewardGradientStep, route_for
 from reelign.recipes.reward_gradient.stream import RolloutBatch
 from reelign.recipes.sampling import Sampling
 from reelign.rewards.base import Reward
-from reelign.training import Policy
+from reelign.training import Policy, Ranks
 from reelign.training.memory import ShapeMemory
 
 
@@ -36,9 +36,12 @@ class PlannedLoss(PixelLoss):
         with on_shapes(self.reward):
             return PixelLoss.__call__(self, *inputs, **settings)
 
-    def _count(self, scores: dict[str, Tensor], names: list[str]) -> Tensor:
+    def _scored(self, scores: Mapping[str, Tensor]) -> Tensor:
         """Every video has a score."""
         return next(iter(scores.values())).detach() == 0
+
+    def end_batch(self, scores: Mapping[str, Tensor], names: Sequence[str], ranks: Ranks) -> None:
+        """Nothing to see."""
 
 
 def climb(
@@ -56,7 +59,7 @@ def climb(
     batch = RolloutBatch([PROMPT] * count, rows(conditioning, count), list(range(count)), seed=0)
 
     def work(memory: ShapeMemory) -> None:
-        loss = PlannedLoss(reward, settings.objective, weights, settings.frames, sampling.fps, looked=True)
+        loss = PlannedLoss(reward, settings.objective, weights, settings.frames, sampling.fps, reached=True)
         loss.memory = memory
         if count < settings.batch_size:
             lay_gradients(policy)
@@ -75,7 +78,9 @@ def shortened(
     gradient = settings.gradient
     short = Renoised(times=min(2, gradient.times)) if isinstance(gradient, Renoised) else LastSteps(steps=graded)
     steps = min(graded + 1, sampling.steps)
-    return replace(settings, gradient=short, edit_from=None), replace(sampling, steps=steps)
+    # From noise, which holds as much as clips do; `real` is then of the anchor alone.
+    real = settings.real if settings.data_anchor else ""
+    return replace(settings, gradient=short, edit_from=None, real=real), replace(sampling, steps=steps)
 
 
 def most_graded(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> int:

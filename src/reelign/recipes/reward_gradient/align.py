@@ -6,15 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from reelign.diffusion.seeds import generator_from
 from reelign.diffusion.truncation import Route
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding, image_encoders
-from reelign.recipes.data.real_clips import RealClips, check_real, load_real, real_content, real_stream
-from reelign.recipes.data.shared_prompts import training_prompts, warn_of_shared
+from reelign.recipes.data.real_clips import RealClips, check_real, clips_content, load_real, read_real, real_stream
+from reelign.recipes.data.shared_prompts import prompts_beside, training_prompts, warn_of_shared
 from reelign.recipes.dry_run import RunOutlook, dry_run_on_prompts
 from reelign.recipes.offline.align import ADAPTER_FOLDER, Aligned
 from reelign.recipes.offline.samples import check_precision
@@ -22,7 +23,7 @@ from reelign.recipes.reward_gradient.latent import LatentLoss, check_latent, fol
 from reelign.recipes.reward_gradient.scoring import PixelLoss, check_choice, open_choice, weights_of
 from reelign.recipes.reward_gradient.segments import check_long, long_frames
 from reelign.recipes.reward_gradient.settings import RewardGradientSettings
-from reelign.recipes.reward_gradient.step import RewardGradientStep, chosen_frames, route_for
+from reelign.recipes.reward_gradient.step import RewardGradientStep, chosen_frames, route_for, schedule
 from reelign.recipes.reward_gradient.stream import rollout_stream
 from reelign.recipes.run_config import check_claim, claim_run, model_content
 from reelign.recipes.samples import SampleVideos
@@ -30,7 +31,7 @@ from reelign.recipes.sampling import GenerateSettings, Sampling, refuse_guide
 from reelign.recipes.steps.draws import check_sigma_range
 from reelign.recipes.steps.video import AnchoredStream, DataAnchorStep
 from reelign.recipes.watching.watch import Watch, make_watch
-from reelign.records import Workspace, content_key, prompt_content
+from reelign.records import FileVideo, Workspace, content_key, prompt_content
 from reelign.training import ALONE, Monitor, Policy, Ranks, Step, Stream, Trainer
 from reelign.training.asked import check_images
 from reelign.training.caches import cached_prompts, cached_sides, cached_texts
@@ -56,7 +57,7 @@ def align_by_reward_gradient(
         generator: the base; it carries the trained adapter afterwards.
         settings: the reward, and how its gradient is taken.
         sampling: the `generate` section; None takes the model's own defaults.
-        limit: at most so many prompts.
+        limit: at most so many prompts, and so many real clips.
         ranks: the processes that train together; `batch_size` is that of each.
     Raises:
         ReelignError: a reward without a gradient, more steps with gradient than there are, frames outside the clip, no
@@ -70,14 +71,15 @@ def align_by_reward_gradient(
     with ranks.first():
         prompts = training_prompts(workspace, limit)
         check_images(generator, prompts)
-        warn_of_shared(prompts, workspace.asked_in("held_out"))
-        content = run_content(generator, settings, how, prompts)
+        real = real_of(settings, limit)
+        edited = settings.edit_from is not None
+        warn_of_shared(prompts_beside(real, () if edited else prompts), workspace.asked_in("held_out"))
+        loss = _loss(generator, settings, how)
+        content = run_content(generator, settings, how, prompts, real, loss)
         if ranks.main:
             check_claim(folder, content, RewardGradientSettings)
-        loss = _loss(generator, settings, how)
-        step, stream = _parts(
-            workspace, generator, replace(settings, batch_size=settings.batch_size * ranks.count), how, prompts, loss
-        )
+        together = replace(settings, batch_size=settings.batch_size * ranks.count)
+        step, stream = _parts(workspace, generator, together, how, prompts, loss, limit)
         watch = _watch(workspace, generator, settings, loss, finished, folder)
         samples = _samples(workspace, generator, settings, prompts, finished)
     policy = Policy(
@@ -137,6 +139,7 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
     latent = folder_of(settings)
     if latent is None:
         check_choice(settings.reward)
+        _check_vae(generator)
     else:
         check_latent(latent, generator, settings)
     check_precision(generator)
@@ -150,16 +153,65 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
         check_real(generator, settings.real, settings.images)
     if sampling.segments == 1:
         settings.frames.check(sampling.size.num_frames)
-    return route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
+    route = route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
+    _check_trained(generator, settings, sampling)
+    return route
+
+
+def _check_trained(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> None:
+    """Refuse a gradient that may begin at a step of an expert that does not train: nothing there has a graph."""
+    if not settings.experts or set(settings.experts) == set(generator.denoisers):
+        return
+    sigmas = schedule(generator, settings, sampling)
+    rows = generator.expert_rows(sigmas[:-1])
+    trained = torch.stack([rows[name] for name in settings.experts]).any(dim=0)
+    lost = [place for place in settings.gradient.beginnings(sigmas) if not trained[place]]
+    if lost:
+        own = [str(place + 1) for place in range(len(trained)) if trained[place]]
+        raise ReelignError(
+            f"The gradient would begin at step {lost[0] + 1} of {len(trained)}, which is taken by an expert that "
+            f"experts=[{', '.join(settings.experts)}] does not train.",
+            f"Let it begin (gradient.steps, gradient.window) at one of the steps that are: {', '.join(own) or 'none'}. "
+            "Or train the other expert too.",
+        )
+
+
+def _vae_dtype(generator: Generator) -> torch.dtype:
+    vae: nn.Module = generator.pipeline.vae
+    return next(vae.parameters()).dtype
+
+
+def _check_vae(generator: Generator) -> None:
+    """Refuse to take a reward's gradient through a decoder in float16."""
+    if _vae_dtype(generator) == torch.float16:
+        raise ReelignError(
+            f"The VAE of {generator.model} is in float16, in which a reward's small gradients vanish.",
+            "Load it in a range that holds them: model.vae_dtype=bfloat16, or float32.",
+        )
 
 
 def run_content(
-    generator: Generator, settings: RewardGradientSettings, sampling: Sampling, prompts: list[str]
+    generator: Generator,
+    settings: RewardGradientSettings,
+    sampling: Sampling,
+    prompts: list[str],
+    real: list[FileVideo],
+    loss: PixelLoss | LatentLoss,
 ) -> dict[str, Any]:
     """All that decides what a run comes to."""
-    real = real_content(settings.real, settings.images) if settings.real else []
-    data = content_key([prompt_content(prompt) for prompt in prompts], sampling.as_dict(), *real)
-    return {**model_content(generator), "data": data, **latent_content(settings), "align": asdict(settings)}
+    asked = [prompt_content(prompt) for prompt in prompts]
+    data = content_key(asked, sampling.as_dict(), *clips_content(real))
+    content = {**model_content(generator), "data": data, **latent_content(settings)}
+    if isinstance(loss, PixelLoss):
+        # The decoder's rounding is in every gradient, and a reward's folder may be trained again.
+        content["vae"] = str(_vae_dtype(generator)).removeprefix("torch.")
+        content["reward_version"] = loss.reward.version
+    return {**content, "align": asdict(settings)}
+
+
+def real_of(settings: RewardGradientSettings, limit: int | None) -> list[FileVideo]:
+    """The real clips that are trained on, at most `limit`."""
+    return read_real(settings.real, settings.images)[:limit] if settings.real else []
 
 
 def plan_reward_gradient(
@@ -182,15 +234,34 @@ def plan_reward_gradient(
     route = check_reward_gradient(generator, settings, how)
     sides = "two calls" if generator.passes(how.guidance_scale) > 1 else "one call"
     again = ", each of them run again on the way back" if settings.graph == "step" else ""
+    real = real_of(settings, limit)
     told = (
         f"  the gradient of {settings.reward.name} through {_length(settings)} of {route.steps} steps, {sides} of the "
         f"denoiser a step{again}",
         f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
         f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
         *_long_told(settings, how),
+        *_real_told(settings, real),
         *(() if folder_of(settings) is None else ("  the reward reads latents: nothing is decoded for it",)),
     )
-    return dry_run_on_prompts(workspace, generator, settings, sampling=given, limit=limit, anew=anew, told=told)
+    return dry_run_on_prompts(
+        workspace,
+        generator,
+        settings,
+        sampling=given,
+        limit=limit,
+        anew=anew,
+        told=told,
+        real=real,
+        edited=settings.edit_from is not None,
+    )
+
+
+def _real_told(settings: RewardGradientSettings, real: list[FileVideo]) -> tuple[str, ...]:
+    if not real:
+        return ()
+    how = "whose denoising errors are added" if settings.edit_from is None else "noised, in place of noise"
+    return (f"  beside them {len(real)} real clips of {settings.real}, {how}",)
 
 
 def _long_told(settings: RewardGradientSettings, sampling: Sampling) -> tuple[str, ...]:
@@ -235,6 +306,7 @@ def _parts(
     sampling: Sampling,
     prompts: list[str],
     loss: PixelLoss | LatentLoss,
+    limit: int | None,
 ) -> tuple[Step[Any], Stream[Any]]:
     """The step and its batches, anchors beside them."""
     cache = workspace.root / "cache"
@@ -250,7 +322,7 @@ def _parts(
             chosen_frames(loss, generator, settings, generator.latent_shape(sampling.size)[1], chance)
     clips: RealClips | None = None
     if settings.real:
-        clips = load_real(settings.real, settings.images, generator, cache)
+        clips = load_real(settings.real, settings.images, generator, cache, limit=limit)
     edited = clips if settings.edit_from is not None else None
     if edited is not None:
         _check_shape(edited.latents, generator, sampling)

@@ -43,6 +43,11 @@ class FrameChoice:
         if not self.attenuation >= 0:
             raise ValueError(f"attenuation must be at least 0, got {self.attenuation}")
 
+    @property
+    def drawn(self) -> bool:
+        """Whether other frames are chosen at every step."""
+        return self.count is not None and self.how != "spread" and self.start is None
+
     def check(self, frames: int) -> None:
         """Refuse more frames than a clip of `frames` has, or a window that reaches out of it."""
         if self.count is not None and self.count > frames:

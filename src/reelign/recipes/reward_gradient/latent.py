@@ -40,7 +40,7 @@ class LatentLoss(RewardLoss[LatentName]):
     model: LatentReward
 
     def __call__(
-        self, latents: Tensor, sigma: Tensor, conditioning: Conditioning, names: list[str], scale: float
+        self, latents: Tensor, sigma: Tensor, conditioning: Conditioning, scale: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a micro-batch and its scores, as `of_scores`.
 
@@ -48,10 +48,9 @@ class LatentLoss(RewardLoss[LatentName]):
             latents: (B, C, F, H, W) with their graph.
             sigma: (B,) the noise level that they stand at.
             conditioning: a row for each video.
-            names: of each video.
             scale: such as one over the videos of the whole batch.
         """
-        return self.of_scores(self.model(latents, sigma, conditioning), latents, names, scale)
+        return self.of_scores(self.model(latents, sigma, conditioning), latents, scale)
 
     def _detached(self) -> ReelignError:
         return ReelignError(

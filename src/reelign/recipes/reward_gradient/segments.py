@@ -173,7 +173,7 @@ class LongRollout:
         with torch.enable_grad():
             video = torch.cat([*pixels[: self.first], leaf], dim=1)
             places = None if len(chosen) == count else [frame - start for frame in chosen]
-            loss, scores = self.loss(video, batch.prompts[rows], list(batch.names[rows]), places, count, scale)
+            loss, scores = self.loss(video, batch.prompts[rows], places, count, scale)
         (gradient,) = torch.autograd.grad(loss, leaf)
         del video, leaf
         parts = gradient.split([part.shape[1] for part in pixels[self.first :]], dim=1)

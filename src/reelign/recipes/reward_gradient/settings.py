@@ -101,6 +101,11 @@ class RewardGradientSettings(RunSettings):
             raise ValueError(f"real={self.real} does nothing by itself; set data_anchor or edit_from")
         if self.decode.frames is not None:
             raise ValueError(f"decode.frames is chosen at every step, got {self.decode.frames}; set frames instead")
+        if self.decode.mode == "window" and self.frames.drawn:
+            raise ValueError(
+                f"decode.mode must not be window with frames.how={self.frames.how}: some of the frames that are drawn "
+                "would be decoded from latents outside the window; give frames.start, or take how=spread"
+            )
         if self.graph == "held" and self.gradient.name == "renoised":
             raise ValueError("graph must be step with gradient.name=renoised, whose noisings are decoded in turn")
         if self.gradient.name == "noisy" and not self.reward.name.startswith("latent:"):

@@ -37,10 +37,13 @@ def route_for(
     Raises:
         ReelignError: the schedule of so many steps is too short for what the settings ask.
     """
+    return settings.gradient.route(schedule(generator, settings, sampling), chance)
+
+
+def schedule(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> Tensor:
+    """(steps + 1,) the levels that a whole rollout visits."""
     sigmas = generator.sigmas(sampling.steps, generator.latent_shape(sampling.size))
-    if settings.edit_from is not None:
-        sigmas = starting_at(sigmas, settings.edit_from)
-    return settings.gradient.route(sigmas, chance)
+    return sigmas if settings.edit_from is None else starting_at(sigmas, settings.edit_from)
 
 
 def chosen_frames(
@@ -59,7 +62,9 @@ def chosen_frames(
     if count < needed:
         raise ReelignError(
             f"The reward {loss.reward.name!r} needs {needed} frames, and it would see {count}.",
-            "Raise frames.count, or make longer videos.",
+            "Raise decode.first, or take another decode.mode."
+            if settings.decode.mode == "first" and chosen is None
+            else "Raise frames.count, or make longer videos.",
         )
     if chosen is None:
         read = loss.reward.frames_read(clip)
@@ -78,7 +83,8 @@ class RewardGradientStep:
 
     Metrics: `loss`; `reward` as weighted and `reward/DIMENSION`, means over the videos with a score; `reward/failed`
     videos so far; `reward/queries` and `forwards` so far, the reward's cost and the denoiser's (guidance's two sides
-    are two, and running a step again on the way back one); `gradient/steps`; `base_distance` with a reference.
+    are two, and running a step again on the way back one); `gradient/steps`; `decode/outside`, the share of pixels
+    outside [0, 1] before the clamp, of videos of one segment; `base_distance` with a reference.
 
     Args:
         loss: the reward, on pixels or on latents.
@@ -100,6 +106,8 @@ class RewardGradientStep:
         self.negative = negative
         self.queries = 0
         self.forwards = 0
+        self._outside: list[float] = []
+        """Of the decodes of the batch under way, the share of pixels outside [0, 1]."""
 
     def accumulate_gradients(self, policy: Policy, batch: RolloutBatch) -> dict[str, float]:
         generator, settings = policy.generator, self.settings
@@ -119,7 +127,11 @@ class RewardGradientStep:
             if settings.objective.reference:
                 for latents, conditioning in made:
                     distance += self._hold(policy, latents, batch, rows, conditioning, 1 / len(made))
-        return self._metrics(policy, route, losses, scores, distance, count)
+        values = {
+            name: policy.ranks.gather(torch.cat([each[name] for each in scores]).cpu())[:count] for name in scores[0]
+        }
+        self.loss.end_batch(values, batch.names, policy.ranks)
+        return self._metrics(policy, route, sum(losses), values, distance)
 
     def _rollout(self, generator: Generator, route: Route, batch: RolloutBatch, rows: slice) -> GradedRollout:
         own = take(batch.conditioning, rows).to(generator.device)
@@ -182,11 +194,10 @@ class RewardGradientStep:
         seen: list[dict[str, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         """The loss () of what a rollout came to, and its gradient with respect to the latents."""
-        names = list(batch.names[rows])
         if isinstance(self.loss, LatentLoss):
             leaf = latents.detach().requires_grad_()
             with torch.enable_grad():
-                loss, scores = self.loss(leaf, rollout.level(leaf), rollout.conditioning, names, scale)
+                loss, scores = self.loss(leaf, rollout.level(leaf), rollout.conditioning, scale)
             seen.append(scores)
             (gradient,) = torch.autograd.grad(loss, leaf)
             return loss.detach(), gradient
@@ -207,15 +218,16 @@ class RewardGradientStep:
         clip, chosen = chosen_frames(
             pixel_loss, generator, self.settings, latents.shape[2], generator_from(batch.seed, "frames")
         )
-        prompts, names = batch.prompts[rows], list(batch.names[rows])
 
         def loss_of_pixels(video: Tensor) -> Tensor:
-            loss, scores = pixel_loss(video, prompts, names, chosen, clip, scale)
+            loss, scores = pixel_loss(video, batch.prompts[rows], chosen, clip, scale)
             seen.append(scores)
             return loss
 
         settings = replace(self.settings.decode, frames=None if chosen is None else tuple(chosen))
-        return decoded_gradient(generator, latents, loss_of_pixels, settings)
+        found = decoded_gradient(generator, latents, loss_of_pixels, settings)
+        self._outside.append(found.metrics["decode/outside"])
+        return found
 
     def _hold(
         self,
@@ -240,20 +252,19 @@ class RewardGradientStep:
         self,
         policy: Policy,
         route: Route,
-        losses: list[float],
-        scores: list[dict[str, Tensor]],
+        loss: float,
+        scores: dict[str, Tensor],
         distance: float,
-        count: int,
     ) -> dict[str, float]:
+        """Of the batch of all ranks; loss and distance are this rank's part."""
         ranks, objective = policy.ranks, self.settings.objective
         means: dict[str, float] = {}
-        for name in scores[0]:
-            values = ranks.gather(torch.cat([each[name] for each in scores]).cpu())[:count]
-            values = values[values.isfinite()]
-            means[f"reward/{name}"] = float(values.mean()) if len(values) else math.nan
+        for name, values in scores.items():
+            known = values[values.isfinite()]
+            means[f"reward/{name}"] = float(known.mean()) if len(known) else math.nan
         counted = {name: weight for name, weight in self.loss.weights.items() if weight}
         reward = sum(weight * means[f"reward/{name}"] for name, weight in counted.items())
-        loss = ranks.sum(sum(losses))
+        loss = ranks.sum(loss)
         if math.isnan(reward):  # not one video was scored: the loop passes the step over
             loss = math.nan
         held = ranks.sum(distance)
@@ -261,11 +272,14 @@ class RewardGradientStep:
             "loss": loss + objective.reference * held,
             "reward": reward,
             **means,
-            "reward/failed": ranks.sum(float(len(self.loss.failures))),
+            "reward/failed": float(len(self.loss.failures)),
             "reward/queries": ranks.sum(float(self.queries)),
             "forwards": ranks.sum(float(self.forwards)),
             "gradient/steps": float(route.graded),
         }
+        if self._outside:
+            metrics["decode/outside"] = ranks.sum(sum(self._outside) / len(self._outside)) / ranks.count
+            self._outside.clear()
         return {**metrics, "base_distance": held} if objective.reference else metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,9 +289,11 @@ class RewardGradientStep:
             "forwards": self.forwards,
             "failed": failures.samples,
             "seen": failures.seen,
+            "reached": self.loss.reached,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.queries, self.forwards = state["queries"], state["forwards"]
         self.loss.failures.samples = {name: tuple(lacking) for name, lacking in state["failed"].items()}
         self.loss.failures.seen = state["seen"]
+        self.loss.reached = state.get("reached", False)  # older checkpoints look once more

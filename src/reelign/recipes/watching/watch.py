@@ -69,9 +69,18 @@ class Watch:
         return None if self.best_step is None else self.files.best(self.best_step)
 
     def begin(self, policy: Policy) -> None:
-        """The base's look, and the first of the policy; once a run, before its first step."""
-        if self.settings.every and not self.files.look(0).exists():
+        """The base's look, and the first of the policy, before the run's first step.
+
+        A run that was killed has made it already and remembers it; `load_state_dict` then puts a checkpoint's memory in
+        its place, where there is one.
+        """
+        if not self.settings.every:
+            return
+        kept = self.files.same(0, fingerprint(policy))
+        if kept is None:
             self._judge(0, policy)
+        else:
+            self.looks, self.best_step, self._best = [0], 0, kept
 
     def after_step(self, step: int, policy: Policy, metrics: dict[str, float]) -> dict[str, float]:
         if not self.settings.every or step % self.settings.every:
