@@ -28,8 +28,9 @@ def align(
         int | None, typer.Option(help="Try it out: a few steps on so many pairs or videos, as RUN-smoke.")
     ] = None,
 ) -> None:
-    """Train an adapter on the workspace's preferences, on those in a file or folder, or online: on what a judge says
-    of the policy's own videos (`stream=online judge=reward:NAME`).
+    """Train an adapter on the workspace's preferences, on those in a file or folder, online, on what a judge says of
+    the policy's own videos (`stream=online judge=reward:NAME`), or by a reward's gradient (`stream=reward_gradient
+    reward.name=NAME`).
 
     Example: `reelign align -w wan --pairs pairs.csv objective.beta=500 trainer.steps=1000`; with `--dry-run` it says
     what it would do, with `--limit 4` it tries everything out on four pairs.

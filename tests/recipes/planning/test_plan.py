@@ -95,7 +95,7 @@ def test_a_step_of_a_rewards_gradient_is_foreseen(tiny_wan_folder: Path, mode: A
     how = Sampling.resolve(SMALL, generator)
     reward = open_reward("sharpness")
     weights = dict.fromkeys(reward.dimensions, 1.0)
-    loss = PixelLoss(reward, RewardGradient(), weights, settings.frames, how.fps, looked=True)
+    loss = PixelLoss(reward, RewardGradient(), weights, settings.frames, how.fps, reached=True)
     step = RewardGradientStep(loss, settings, how, prompts(generator, 1))
     batch = RolloutBatch(["a", "b"], prompts(generator, 2), [1, 2], seed=0)
     vae = encoders(generator)[VAE]

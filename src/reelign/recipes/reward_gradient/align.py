@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from reelign.diffusion.seeds import generator_from
-from reelign.diffusion.truncation import Route
 from reelign.errors import ReelignError
 from reelign.generators.base import Generator
 from reelign.generators.encoders import VAE, holding, image_encoders
@@ -129,8 +128,8 @@ def _trained(
     return trainer, started_from
 
 
-def check_reward_gradient(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> Route:
-    """Refuse what can be refused before anything is opened; the route of one step.
+def check_reward_gradient(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> None:
+    """Refuse what can be refused before anything is opened.
 
     Raises:
         ReelignError: as `align_by_reward_gradient`.
@@ -153,9 +152,8 @@ def check_reward_gradient(generator: Generator, settings: RewardGradientSettings
         check_real(generator, settings.real, settings.images)
     if sampling.segments == 1:
         settings.frames.check(sampling.size.num_frames)
-    route = route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
+    route_for(generator, settings, sampling, generator_from(settings.seed, "check"))
     _check_trained(generator, settings, sampling)
-    return route
 
 
 def _check_trained(generator: Generator, settings: RewardGradientSettings, sampling: Sampling) -> None:
@@ -231,15 +229,18 @@ def plan_reward_gradient(
     refuse_guide(sampling)
     given = settings.rollout.over(sampling or GenerateSettings())
     how = Sampling.resolve(given, generator)
-    route = check_reward_gradient(generator, settings, how)
+    check_reward_gradient(generator, settings, how)
     sides = "two calls" if generator.passes(how.guidance_scale) > 1 else "one call"
     again = ", each of them run again on the way back" if settings.graph == "step" else ""
     real = real_of(settings, limit)
+    sigmas = schedule(generator, settings, how)
+    at = settings.gradient.beginnings(sigmas)
+    first, last = (f"{float(sigmas[place]):.3g}" for place in (at.start, at.stop - 1))
     told = (
-        f"  the gradient of {settings.reward.name} through {_length(settings)} of {route.steps} steps, {sides} of the "
-        f"denoiser a step{again}",
-        f"  a rollout begins at noise level {float(route.sigmas[0]):.3g} and carries gradient from "
-        f"{float(route.sigmas[route.steps - route.graded]):.3g} on",
+        f"  the gradient of {settings.reward.name} through {_length(settings)} of {len(sigmas) - 1} steps, {sides} of "
+        f"the denoiser a step{again}",
+        f"  a rollout begins at noise level {float(sigmas[0]):.3g} and carries gradient from "
+        + (f"{first} on" if first == last else f"one drawn between {first} and {last} on"),
         *_long_told(settings, how),
         *_real_told(settings, real),
         *(() if folder_of(settings) is None else ("  the reward reads latents: nothing is decoded for it",)),

@@ -53,11 +53,9 @@ def check_choice(choice: RewardChoice) -> None:
     Raises:
         ReelignError: it, or a part of a composed one, is not differentiable, is served elsewhere, or is unknown.
     """
-    if choice.name.startswith(URLS):
-        raise _not_differentiable(choice.name)
-    check_reward(choice.name, **choice.options)
-    if choice.name in REWARDS and not card_of(choice.name).differentiable:
-        raise _not_differentiable(choice.name)
+    if not choice.name.startswith(URLS):
+        check_reward(choice.name, **choice.options)
+    _check_card(choice.name)
     for part in choice.options.get("parts", ()) if choice.name == "composed" else ():
         name = part.get("reward") if isinstance(part, Mapping) else None
         if not isinstance(name, str):  # open already, or told by what opens it
@@ -67,8 +65,13 @@ def check_choice(choice: RewardChoice) -> None:
                 f"codec_roundtrip lets no gradient through, and the part {name!r} of the reward has it.",
                 "Leave codec_roundtrip out of the parts.",
             )
-        if name.startswith(URLS) or (name in REWARDS and not card_of(name).differentiable):
-            raise _not_differentiable(name)
+        _check_card(name)
+
+
+def _check_card(name: str) -> None:
+    """Of a reward by its name; one outside the table is asked when it is open."""
+    if name.startswith(URLS) or (name in REWARDS and not card_of(name).differentiable):
+        raise _not_differentiable(name)
 
 
 def open_choice(choice: RewardChoice) -> Reward:
