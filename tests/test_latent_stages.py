@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reelign import latent_stages, searching, stages
+from reelign.cli.latent_reward_train import ordered
 from reelign.cli.options import guide_layers, weight_lists
 from reelign.cli.sample import told
 from reelign.errors import ReelignError
@@ -171,3 +172,10 @@ def test_searches_that_cannot_be_are_refused(
             root, PROMPT, by=by, how=BestOfSettings(**how), out=out, layers=guide_layers(None, guide, guide and "liked")
         )
     assert not out.exists()
+
+
+def test_held_out_pairs_that_nobody_decided_have_no_share() -> None:
+    nobody = float("nan")
+    assert ordered([0.5, 1.0]) == "of held-out pairs ordered right, from clean to noisy: 50.0%, 100.0%"
+    assert ordered([0.5, nobody]).endswith(": 50.0%, none decided")
+    assert "no held-out pair on which people decided" in ordered([nobody] * 4)

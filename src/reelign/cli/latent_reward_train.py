@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,5 +32,14 @@ def train(
     if done.alarm is not None:
         print(f"overfitting: {done.alarm}")
     for name, shares in done.accuracy.items():
-        print(f"{name}: of held-out pairs ordered right, from clean to noisy: " + ", ".join(f"{x:.1%}" for x in shares))
+        print(f"{name}: {ordered(shares)}")
     print(f"trained on {done.pairs} pairs; the latent reward is {done.reward}")
+
+
+def ordered(shares: Sequence[float]) -> str:
+    """Of the held-out pairs those that a dimension orders as people did, at each quarter of the noise; NaN where nobody
+    decided."""
+    if all(math.isnan(share) for share in shares):
+        return "no held-out pair on which people decided, so that nothing says how well it orders"
+    told = ("none decided" if math.isnan(share) else f"{share:.1%}" for share in shares)
+    return f"of held-out pairs ordered right, from clean to noisy: {', '.join(told)}"
