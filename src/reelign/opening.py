@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,12 @@ def section_layers(workspace: Workspace, section: str, layers: list[Layer] | Non
 
 
 def resolve_section(section: str, layers: list[Layer]) -> Any:
-    """A section's settings from its layers; those of `align` are of the kind that its stream has."""
+    """A section's settings from its layers; those of `align` are of the kind that its stream has.
+
+    Raises:
+        ReelignError: an unknown key or a wrong value, or another section's name among the keys.
+    """
+    _check_apart(section, layers)
     if section == "align":
         return resolve_one_of(stream_settings(), "stream", layers)
     return resolve(SECTIONS[section], layers)
@@ -95,6 +101,18 @@ def resolve_section(section: str, layers: list[Layer]) -> Any:
 def section_kinds(section: str) -> list[type[Any]]:
     """The dataclasses that a section's settings may be of."""
     return list(stream_settings().values()) if section == "align" else [SECTIONS[section]]
+
+
+def _check_apart(section: str, layers: list[Layer]) -> None:
+    """Refuse `model.dtype=bfloat16` among the settings of another section, of which it is no misspelt key."""
+    own = {field.name for kind in section_kinds(section) for field in fields(kind)}
+    for name, settings in layers:
+        for key in settings:
+            if key in SECTIONS and key not in own:
+                raise ReelignError(
+                    f"{name}: there is no key {key!r} among the settings of {section}: it is a section of its own.",
+                    f"Write what it is to hold under `{key}:` in {WORKSPACE_CONFIG}, the workspace's settings.",
+                )
 
 
 def _part(layer: Layer, section: str) -> Layer:

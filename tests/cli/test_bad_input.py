@@ -195,6 +195,10 @@ def test_a_wrong_key_on_the_command_line_and_in_a_file(tmp_path: Path) -> None:
     message = refused(*words, "dpo.yaml", folder=tmp_path)
     assert "dpo.yaml: there is no key 'objective.betta'.\nDid you mean 'beta'?" in message
     assert "There is no config file no.yaml" in refused(*words, "no.yaml", folder=tmp_path)
+    apart = refused(*words, "model.vae_dtype=bfloat16", folder=tmp_path)
+    assert "there is no key 'model' among the settings of align: it is a section of its own.\nWrite" in apart
+    assert "under `model:` in reelign.yaml" in apart
+    assert "there is no key 'model'" in refused("generate", "-w", finished(), "model.dtype=float32", folder=tmp_path)
 
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ ONE: dict[str, Any] = {"trainer": FULL, "micro_batch_size": 1}
     ],
 )
 def test_it_is_the_next_that_helps(stage: str, term: str, settings: Any, named: str) -> None:
-    assert named in mend_for(stage, term, settings, HOW, precise=("vae",))
+    found = mend_for(stage, term, settings, HOW, precise=("vae",))
+    assert named in found
+    assert found.endswith("in reelign.yaml)") is named.startswith(("model.", "generate."))
 
 
 def test_what_is_in_half_precision_already_is_not_advised() -> None:

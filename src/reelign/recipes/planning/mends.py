@@ -10,6 +10,9 @@ from reelign.recipes.reward_gradient.settings import RewardGradientSettings
 from reelign.recipes.sampling import Sampling
 from reelign.recipes.settings import RunSettings, StepSettings
 
+OTHERS = ("model", "generate")
+"""Sections that a plan reads as words, `model.vae_dtype=bfloat16`, and a run from the workspace's file alone."""
+
 
 def mend_for(stage: str, term: str, settings: RunSettings, sampling: Sampling, *, precise: Collection[str] = ()) -> str:
     """The first setting that is not yet as it saves most.
@@ -20,7 +23,9 @@ def mend_for(stage: str, term: str, settings: RunSettings, sampling: Sampling, *
         settings, sampling: of the run.
         precise: what of `vae` and `denoiser` is in float32.
     """
-    return next(_mends(stage, term, settings, sampling, precise))
+    found = next(_mends(stage, term, settings, sampling, precise))
+    section = next((name for name in OTHERS if f"{name}." in found), None)
+    return found if section is None else f"{found} (align takes it from {section} in reelign.yaml)"
 
 
 def _mends(stage: str, term: str, settings: RunSettings, sampling: Sampling, precise: Collection[str]) -> Iterator[str]:
