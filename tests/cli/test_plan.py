@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from cli.process import reelign
 
 SMALL = ["generate.num_frames=5", "generate.height=32", "generate.width=32", "batch_size=2"]
@@ -38,6 +40,27 @@ def test_what_cannot_be_planned_is_refused_with_a_mend(tiny_wan_folder: Path, tm
     climbing = reelign(*model, "stream=reward_gradient", "reward.name=videoscore2", folder=tmp_path)
     assert "not differentiable" in climbing.err
     assert "no layer whose name ends in" in reelign(*model, "lora.targets=[nowhere]", folder=tmp_path).err
+
+
+def test_what_is_still_to_come_is_planned_without_it(tiny_wan_folder: Path, tmp_path: Path) -> None:
+    climb = ["plan", "--model", str(tiny_wan_folder), *SMALL, "stream=reward_gradient", "reward.name=sharpness"]
+    anchored = reelign(*climb, "real=real.csv", "data_anchor=1.0", folder=tmp_path)
+    assert anchored.code == 0, anchored.err
+    edited = reelign(*climb, "real=real.csv", "edit_from=0.5", folder=tmp_path)
+    assert edited.code == 0, edited.err
+    latent = reelign(*climb, "reward.name=latent:none", folder=tmp_path)
+    assert "A plan does not count latent:none" in latent.err
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [("[sharpness]", ", and what scores them: sharpness\n"), ("[]", " clips\n")]
+)
+def test_what_a_watch_adds_is_said(named: str, told: str, tiny_wan_folder: Path, tmp_path: Path) -> None:
+    climb = ["plan", "--model", str(tiny_wan_folder), *SMALL, "stream=reward_gradient", "reward.name=sharpness"]
+    found = reelign(*climb, "watch.every=2", f"watch.proxies={named}", folder=tmp_path)
+    assert found.code == 0, found.err
+    assert "not counted: the watch's looks" in found.out
+    assert told in found.out
 
 
 def test_models_lists_the_families(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from reelign.errors import ReelignError
 from reelign.generators import Generator
 from reelign.recipes.data.files import checked, file_preferences
+from reelign.recipes.data.real_clips import read_real
 from reelign.recipes.offline.data import training_data
 from reelign.recipes.settings import AlignSettings
 from reelign.records import Workspace, read_rows
@@ -132,3 +133,9 @@ def test_segments_in_videos_of_two_frame_rates_are_refused(folder: Path) -> None
     segments = json.dumps([{"from": 0.5, "better": "chosen"}])
     with pytest.raises(ReelignError, match=r"counted in seconds, and .*a\.mp4 has 8 fps, .*slow\.mp4 4"):
         file_preferences(write(folder / "parts.jsonl", [{**row, "segments": segments}]))
+
+
+def test_a_missing_file_of_real_clips_is_told_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ReelignError, match=r"real names the file of videos .*none\.csv, which is not there") as caught:
+        read_real(tmp_path / "none.csv")
+    assert "real=PATH" in caught.value.mend

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from reelign.recipes.planning.gradient import climb, forwards_per_video
 from reelign.recipes.planning.memory_plan import MemoryPlan, Stage
 from reelign.recipes.planning.mends import mend_for
 from reelign.recipes.planning.model import LATENTS, ask_one_expert, nbytes
-from reelign.recipes.planning.rewards import planned_reward, reward_modules
+from reelign.recipes.planning.rewards import planned_reward, refuse_latent, reward_modules
 from reelign.recipes.planning.stages import (
     Measured,
     batch_size,
@@ -84,7 +85,8 @@ def plan(generator: Generator, settings: RunSettings, sampling: GenerateSettings
     if settings.lora is not None:
         check_targets(generator, settings.lora)
     if isinstance(settings, RewardGradientSettings):
-        check_reward_gradient(generator, settings, how)
+        refuse_latent(settings.reward.name)
+        check_reward_gradient(generator, _without_missing(settings), how)
     planned = _Planned(generator, settings, how)
     denoisers, readers = list(generator.denoisers.values()), list(text_encoders(generator).values())
     weights = {"denoiser's weights": nbytes(*denoisers)}
@@ -124,6 +126,13 @@ def plan(generator: Generator, settings: RunSettings, sampling: GenerateSettings
     )
     mend = mend_for(found.peak.name, found.peak.largest, settings, how, precise=_precise(generator))
     return replace(found, mend=mend)
+
+
+def _without_missing(settings: RewardGradientSettings) -> RewardGradientSettings:
+    """The settings to check: a plan needs sizes alone, so that a file of real clips may still be to come."""
+    if not settings.real or Path(settings.real).exists():
+        return settings
+    return replace(settings, real="", data_anchor=0.0, edit_from=None)
 
 
 def _precise(generator: Generator) -> list[str]:
@@ -267,7 +276,9 @@ def _left_out(settings: RunSettings) -> tuple[str, ...]:
         found.append("sample videos while training (samples.every): a rollout and a decode of one clip")
     watch = getattr(settings, "watch", None)
     if watch is not None and watch.every:
-        found.append("the watch's rewards, " + ", ".join(watch.held_out))
+        named = ", ".join((*watch.held_out, *watch.proxies))
+        scored = f", and what scores them: {named}" if named else ""
+        found.append(f"the watch's looks (watch.every): rollouts and decodes of {watch.batch_size} clips{scored}")
     if settings.trainer.sharded:
         found.append("that weights are split over ranks (trainer.sharded): these are one process's that holds all")
     return tuple(found)

@@ -146,6 +146,19 @@ TOWERS = {
 """Rewards on a CLIP tower whose published sizes are known here."""
 
 
+def refuse_latent(name: str) -> None:
+    """A plan of a latent reward, which there need not be yet, is none.
+
+    Raises:
+        ReelignError: it is one.
+    """
+    if name.startswith(LATENT):
+        raise ReelignError(
+            f"A plan does not count {name}, which stands on blocks of the denoiser itself.",
+            "Plan stream=offline objective.name=sft, whose step holds as much of the policy, and add those blocks.",
+        )
+
+
 def planned_reward(name: str, options: Mapping[str, Any], *, checkpointing: bool = False) -> tuple[Reward, str]:
     """A reward on the meta device, and what of it is not counted ('' where all is).
 
@@ -156,11 +169,7 @@ def planned_reward(name: str, options: Mapping[str, Any], *, checkpointing: bool
     Raises:
         ReelignError: no such reward or option.
     """
-    if name.startswith(LATENT):
-        raise ReelignError(
-            f"A plan does not count {name}, which stands on blocks of the denoiser itself.",
-            "Plan stream=offline objective.name=sft, whose step holds as much of the policy, and add those blocks.",
-        )
+    refuse_latent(name)
     check_reward(name, **options)
     if name.startswith(("http://", "https://")):
         card = RewardCard(what="", dimensions=("overall",), differentiable=False, frames_needed=1)
