@@ -49,6 +49,22 @@ def test_the_command_line_is_there_before_torch_is() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_of_bitsandbytes_warnings_only_the_one_of_its_own_kernels_is_left_out() -> None:
+    code = """
+import logging, sys, reelign.cli
+sys.argv = ["reelign", "--help"]
+try:
+    reelign.cli.main()
+except SystemExit:
+    pass
+import bitsandbytes
+logging.getLogger("bitsandbytes.backends.cpu.ops").warning("something else")
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "gemm_4bit_forward" not in found.stderr
+    assert "something else" in found.stderr
+
+
 def test_an_unknown_command_or_option_is_refused(tmp_path: Path) -> None:
     for words in (["aling"], ["align", "--pears", "x.csv"]):
         result = reelign(*words, folder=tmp_path)

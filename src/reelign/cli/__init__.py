@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Callable
 
@@ -95,6 +96,8 @@ for _name, _group in GROUPS.items():
 
 def main() -> None:
     """Run a command; errors a user can act on are two sentences and an exit code, not a traceback."""
+    # diffusers imports bitsandbytes with any model, which then asks for a package that nothing here would use.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_matters)
     try:
         app()
     except ReelignError as error:
@@ -109,6 +112,10 @@ def main() -> None:
             f"The disk is full: {named} could not be written.",
             "Free some space and run the same command again; what was made before is kept.",
         )
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
 
 
 def fail(what: str, mend: str, *, code: int = 2) -> None:
