@@ -105,7 +105,7 @@ ARMS = {
         headline=True,
     ),
     "offline-dpo": Arm(
-        "offline DPO, 6 candidates a prompt",
+        "offline DPO, 9 videos of the base a prompt",
         {
             "objective": {"name": "dpo", "beta": 100},
             "shift": 4,

@@ -35,7 +35,7 @@ def draw(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None
         arms: run to what it is and whether its reward is learned.
     """
     done = {run: found for run in arms if run in COLOURS and (found := runs_of(folder, run))}
-    figure = Figure(figsize=(11.5, 3.9), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.3), layout="constrained")
     queries, minutes, learned = figure.subplots(1, 3)
     for run, folders in done.items():
         name, is_learned = arms[run]
@@ -51,7 +51,7 @@ def draw(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None
     ):
         _finish(axes, label)
     queries.set_ylabel("gain of the true reward, unseen prompts")
-    queries.legend(frameon=False, fontsize=7)
+    figure.legend(*queries.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower left", ncols=4)
     if learned.get_legend_handles_labels()[1]:
         learned.legend(frameon=False, fontsize=7, title="solid the truth, dashed the learned reward", title_fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def looks(run: Path) -> list[dict[str, float]]:
     for line in (run / "metrics.jsonl").read_text().splitlines():
         told = json.loads(line)
         seconds += told["seconds"]
-        truth = next((told[name] for name in told if name in TRUTHS), None)
+        truth = true_name(told, "watch/")
         if truth is None:
             continue
         training = next(value for name, value in told.items() if name.startswith("watch/training/"))
@@ -70,15 +70,18 @@ def looks(run: Path) -> list[dict[str, float]]:
                 "step": told["step"],
                 "queries": queries,
                 "seconds": seconds,
-                "truth": truth - first["truth"],
+                "truth": told[truth] - first["truth"],
                 "training": training - first["training"],
             }
         )
     return found
 
 
-TRUTHS = ("watch/held_out/overall", "watch/training/overall")
-"""The true mean score: what training does not see where its reward is learned, or the very reward that it climbs."""
+def true_name(names: Iterable[str], before: str = "") -> str | None:
+    """Of the true mean score: what training does not see where its reward is learned, else the one that it climbs."""
+    there = [name for name in names if name.startswith(f"{before}held_out/") and name.endswith("/overall")]
+    there += [name for name in names if name == f"{before}training/overall"]
+    return there[0] if there else None
 
 
 def base_means(path: Path) -> dict[str, float]:
@@ -89,7 +92,8 @@ def base_means(path: Path) -> dict[str, float]:
         values = [each for each in scores[name] if each is not None]
         return sum(values) / len(values)
 
-    truth = next(name for name in scores if f"watch/{name}" in TRUTHS)
+    truth = true_name(scores)
+    assert truth is not None, f"the base's look {path} has no true score"
     return {"truth": mean(truth), "training": mean(next(name for name in scores if name.startswith("training/")))}
 
 

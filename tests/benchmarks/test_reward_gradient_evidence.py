@@ -54,11 +54,14 @@ def test_the_small_reward_learns_opens_and_has_a_gradient(scripts: tuple[ModuleT
     assert bool(gradient.any())
 
 
+TRUE = "reelign.spriteworld.reward:SpriteReward/overall"
+
+
 def finished(folder: Path, run: str, *, truth: list[float], training: list[float], name: str) -> None:
     """A run as the stages leave it: a base of 0.5, looks every 20 steps of 8 queries, gains of 0.1 and 0.2."""
     own = folder / "seed-0" / "runs" / run
     (own / "watch").mkdir(parents=True)
-    scores = {f"training/{name}": [0.4, 0.6]} | ({} if name == "overall" else {"held_out/overall": [0.5, 0.5]})
+    scores = {f"training/{name}": [0.4, 0.6]} | ({} if name == "overall" else {f"held_out/{TRUE}": [0.5, 0.5]})
     (own / "watch" / "base.json").write_text(json.dumps({"scores": scores}))
     lines: list[dict[str, Any]] = []
     for step in range(1, 20 * len(truth) + 1):
@@ -66,7 +69,7 @@ def finished(folder: Path, run: str, *, truth: list[float], training: list[float
         if step % 20 == 0:
             place = step // 20 - 1
             line |= {f"watch/training/{name}": training[place], "watch/seconds": 1.0}
-            line |= {} if name == "overall" else {"watch/held_out/overall": truth[place]}
+            line |= {} if name == "overall" else {f"watch/held_out/{TRUE}": truth[place]}
         lines.append(line)
     (own / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     for split, gain in (("held_out", 0.1), ("train", 0.2)):
