@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 from evidence import HEADLINE, SCREENED, merged, real_clips
-from reward_gradient_plot import draw
+from reward_gradient_plot import draw, draw_frames
 from reward_gradient_table import CANDIDATES, write_tables
 from small_reward import fit
 
@@ -154,7 +154,9 @@ def main() -> None:
             run_seed(folder, seed, arms, merged(SETTINGS, changed))
         named = {name: (arm.what, arm.learned) for name, arm in arms.items()}
         write_tables(given.folder, named, given.page)
-        draw(given.folder, named, given.page.parent / "images" / "reward-gradients.png")
+        pictures = given.page.parent / "images"
+        draw(given.folder, named, pictures / "reward-gradients.png")
+        draw_frames(given.folder, named, pictures / "reward-gradients-frames.png")
     except ReelignError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

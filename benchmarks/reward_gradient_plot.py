@@ -1,15 +1,19 @@
-"""The picture of `reward_gradient_evidence.py`: truth by reward queries and compute, and a learned reward climbed."""
+"""The pictures of `reward_gradient_evidence.py`: truth by queries and compute, a learned reward climbed, and frames."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from reward_gradient_table import cost, gain, looks, runs_of
 
 from reelign.files import whole
+from reelign.records import Workspace
+from reelign.video import contact_sheet, read_video
 
 COLOURS = {
     "k1": "#9ecae1",
@@ -25,6 +29,12 @@ COLOURS = {
     "learned-cap": "#b08d2e",
 }
 """Of the runs that are drawn; the others differ from these too little to be told apart."""
+
+
+SHOWN = ("k5", "learned", "learned-reference")
+"""Runs whose frames are shown beside the base's."""
+PROMPTS, FRAMES = 3, 6
+"""That are shown."""
 
 
 def draw(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None:
@@ -57,6 +67,30 @@ def draw(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as beside:
         figure.savefig(beside, format="png", dpi=130)
+
+
+def draw_frames(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None:
+    """Write a PNG of frames of some held-out prompts from the same noise: the base's and those of `SHOWN`, first seed.
+
+    Nothing where one of these runs is not evaluated, or where only the numbers of the study are at hand.
+    """
+    own = folder / "seed-0"
+    results = [own / "runs" / run / "evaluation-held_out.json" for run in SHOWN]
+    if not all(each.exists() for each in (*results, own / "reelign.db")):
+        return
+    workspace = Workspace.open(own)
+    videos = {video.id: video for video in workspace.videos("held_out")}
+    texts = {prompt.id: prompt.text for prompt in workspace.prompts("held_out")}
+    told = [json.loads(each.read_text()) for each in results]
+    names = ["base", *(arms[run][0] for run in SHOWN)]
+    clips, labels = [], []
+    count = len(told[0]["base"])
+    for row in range(0, count, count // PROMPTS)[:PROMPTS]:
+        made = [told[0]["base"][row], *(each["aligned"][row] for each in told)]
+        for name, one in zip(names, made, strict=True):
+            clips.append(read_video(workspace.video_path(videos[one])).frames)
+            labels.append(f"{texts[videos[one].prompt_id]} | {name}")
+    contact_sheet(torch.stack(clips), labels, frames=FRAMES, scale=2).save(path)
 
 
 def _against(axes: Axes, folders: Sequence[Path], unit: str, scale: float, name: str, colour: str) -> None:
