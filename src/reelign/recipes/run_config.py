@@ -32,7 +32,7 @@ BEFORE_STEPS = (
     *("tensorboard", "wandb", "wandb-id", "trackio-id"),
 )
 """What a run may leave in its folder before its first step is done."""
-HASHED = ("data", "standings", "drawn", "start")
+HASHED = ("data", "standings", "drawn", "start", "latent_reward")
 """Of a config, what stands for contents that are not in it."""
 TOLD = 5
 """Differences that a refusal names."""
