@@ -72,11 +72,11 @@ def draw(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None
 def draw_frames(folder: Path, arms: Mapping[str, tuple[str, bool]], path: Path) -> None:
     """Write a PNG of frames of some held-out prompts from the same noise: the base's and those of `SHOWN`, first seed.
 
-    Nothing where one of these runs is not evaluated, or where only the numbers of the study are at hand.
+    Nothing where one of these runs is not asked for or not evaluated, or only the study's numbers are at hand.
     """
     own = folder / "seed-0"
     results = [own / "runs" / run / "evaluation-held_out.json" for run in SHOWN]
-    if not all(each.exists() for each in (*results, own / "reelign.db")):
+    if not set(SHOWN) <= set(arms) or not all(each.exists() for each in (*results, own / "reelign.db")):
         return
     workspace = Workspace.open(own)
     videos = {video.id: video for video in workspace.videos("held_out")}
