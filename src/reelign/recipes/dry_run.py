@@ -197,7 +197,8 @@ def dry_run_on_prompts(
     # Edited clips go on from their images at the size of the rollout, others at their own.
     own_size = None if edited else real_size(real)
     at_own = [each.prompt for each in real] if own_size else []
-    images = uncached_images([each for each in everything if each not in at_own], generator, cache, how.size)
+    others = dict.fromkeys(everything).keys() - set(at_own)
+    images = uncached_images(sorted(others), generator, cache, how.size)
     images += uncached_images(at_own, generator, cache, own_size) if own_size else 0
     videos = uncached_latents([each.video for each in real], generator, workspace.root / "cache" / "latents")
     return RunOutlook(

@@ -110,6 +110,11 @@ class RewardGradientStep:
         """Of the decodes of the batch under way, the share of pixels outside [0, 1]."""
 
     def accumulate_gradients(self, policy: Policy, batch: RolloutBatch) -> dict[str, float]:
+        """As of `training.Step`: add the batch's gradient to the policy's weights; the metrics of all ranks.
+
+        Raises:
+            ReelignError: the reward scored nothing, or no gradient of it came back, before one ever did.
+        """
         generator, settings = policy.generator, self.settings
         route = route_for(generator, settings, self.sampling, generator_from(batch.seed, "route"))
         count = len(batch.prompts)
